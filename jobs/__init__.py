@@ -1,0 +1,1 @@
+"""One stage per file; every side effect in `jobs.runtime`."""

@@ -1,0 +1,498 @@
+"""The command line: `sluice COMMAND`."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Final, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+from jobs.runtime.config import Config, load
+from jobs.runtime.errors import ConfigError, NotFound, SluiceError
+
+# What a command needs of Spark, MLflow or Great Expectations is imported inside it: `--help`
+# and a wrong argument must answer at once.
+
+CONFIG_VARIABLE: Final = "SLUICE_CONFIG"
+CONFIG_FILE: Final = "sluice.yaml"
+DEMO_FOLDER: Final = Path(".demo")
+
+EPILOG: Final = (
+    "Exit codes: 0 done · 1 failure · 2 configuration or argument · 3 the gate refused, nothing "
+    "published · 4 Java or a package missing · 5 another driver holds the checkpoint · 6 model "
+    "missing or altered · 7 rows do not add up · 8 not found"
+)
+
+app = typer.Typer(
+    help="Curate dumps of image-text pairs: score once, decide later, forget nothing.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+recipe_app = typer.Typer(help="Look at recipes.", no_args_is_help=True)
+models_app = typer.Typer(help="Look at models.", no_args_is_help=True)
+app.add_typer(recipe_app, name="recipe")
+app.add_typer(models_app, name="models")
+
+out = Console()
+err = Console(stderr=True)
+
+P = ParamSpec("P")
+ConfigArgument = Annotated[
+    Path | None, typer.Argument(metavar="CONFIG", help="YAML file; else --config says")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help=f"YAML file; default: ${CONFIG_VARIABLE}, ./{CONFIG_FILE}, the demo's",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one key")
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="show what Spark says")]
+
+
+def _command(function: Callable[P, None]) -> Callable[P, None]:
+    """Turn our errors into one line and their exit code."""
+
+    @wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        _quiet_libraries(is_verbose=bool(kwargs.get("verbose")))
+        try:
+            function(*args, **kwargs)
+        except SluiceError as error:
+            err.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            err.print("stopped; run the same command again to go on where it was")
+            raise typer.Exit(130) from None
+
+    return guarded
+
+
+def _quiet_libraries(*, is_verbose: bool) -> None:
+    logging.basicConfig(
+        level=logging.INFO if is_verbose else logging.WARNING,
+        format="%(message)s",
+        handlers=[
+            RichHandler(console=err, show_path=False, show_level=False, log_time_format="[%X]")
+        ],
+    )
+    logging.getLogger("sluice").setLevel(logging.INFO)
+    for chatty in ("py4j", "mlflow", "alembic", "great_expectations"):
+        logging.getLogger(chatty).setLevel(logging.INFO if is_verbose else logging.ERROR)
+
+
+def _config(given: Path | None, overrides: Sequence[str] | None) -> Config:
+    candidates = [
+        given,
+        Path(os.environ[CONFIG_VARIABLE]) if CONFIG_VARIABLE in os.environ else None,
+        Path(CONFIG_FILE) if Path(CONFIG_FILE).is_file() else None,
+        DEMO_FOLDER / "demo.yaml" if (DEMO_FOLDER / "demo.yaml").is_file() else None,
+    ]
+    path = next((candidate for candidate in candidates if candidate), None)
+    if path is None:
+        raise ConfigError(
+            f"no configuration: no --config, no ${CONFIG_VARIABLE}, no ./{CONFIG_FILE}; "
+            "write one with `sluice init`, or run `sluice demo` first"
+        )
+    return load(str(path), overrides or ())
+
+
+def _plan(config: Config, *, verbose: bool) -> Any:
+    with err.status("starting Spark …"):
+        from jobs import cycle
+        from jobs.runtime.session import session
+
+        return cycle.plan(config, session(config, app="sluice", is_verbose=verbose))
+
+
+def _require_tables(planned: Any) -> None:
+    from schemas import batches
+
+    if not planned.warehouse.exists(batches.TABLE):
+        raise NotFound(
+            f"no tables in {planned.warehouse.root} yet; run `sluice run` with this configuration"
+        )
+
+
+@app.command()
+@_command
+def demo(
+    folder: Annotated[Path, typer.Option(help="where the demo lives")] = DEMO_FOLDER,
+    openclipart: Annotated[
+        Path | None, typer.Option(help="folder of Debian's openclipart, in place of the scenes")
+    ] = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Make a dump with known trouble, run the pipeline on it, show what became of every row."""
+    from jobs.demo import prepare
+
+    prepared = prepare.openclipart(folder, openclipart) if openclipart else prepare.scenes(folder)
+    planned = _plan(load(str(prepared)), verbose=verbose)
+    _run(planned, command="demo")
+    _show_next_steps(prepared)
+
+
+@app.command()
+@_command
+def init(
+    path: Annotated[Path, typer.Argument(help="file to write")] = Path(CONFIG_FILE),
+) -> None:
+    """Write a commented configuration for your own tars and models."""
+    from jobs.init import write_config
+
+    write_config(path)
+    out.print(f"wrote {path}: edit the three lines marked EDIT, then `sluice run {path} --dry-run`")
+
+
+@app.command()
+@_command
+def run(
+    config: ConfigArgument = None,
+    config_option: ConfigOption = None,
+    overrides: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, do nothing")] = False,
+    continuous: Annotated[
+        str | None, typer.Option(metavar="PERIOD", help="repeat the cycle, e.g. every 30s or 5m")
+    ] = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Run every stage once over what is new, publish through the gate, write the report."""
+    loaded = _config(config or config_option, overrides)
+    period_s = _seconds(continuous) if continuous else None
+    if dry_run:
+        _show_plan(loaded)
+        return
+    planned = _plan(loaded, verbose=verbose)
+    if period_s is None:
+        _run(planned, command="run")
+        return
+    _repeat(planned, period_s)
+
+
+@app.command()
+@_command
+def stage(
+    name: Annotated[str, typer.Argument(help="ingest, score_images, score_text, pair, …")],
+    config: ConfigArgument = None,
+    config_option: ConfigOption = None,
+    overrides: SetOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Run one stage over what it has not seen."""
+    planned = _plan(_config(config or config_option, overrides), verbose=verbose)
+    from jobs import cycle
+
+    cycle.run_alone(planned, name)
+
+
+@app.command()
+@_command
+def status(
+    config: ConfigArgument = None,
+    config_option: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show tables, versions, rows, what is not processed yet, and the last batches."""
+    planned = _plan(_config(config or config_option, overrides), verbose=verbose)
+    from jobs import status as look
+
+    found = look.status(planned)
+    if as_json:
+        typer.echo(look.as_json(found))
+        return
+    out.print(_table(["table", "version", "rows"], found.tables))
+    out.print(_table(["stage", "versions behind"], list(found.behind.items())))
+    out.print(_table(["dump", "shards not discovered yet"], list(found.waiting.items())))
+    columns = ["stage", "batch_id", "rows_in", "rows_kept", "rows_rejected", "rows_quarantined"]
+    columns += ["rows_reused", "duration_s", "started_at"]
+    out.print(_table(columns, [[batch[name] for name in columns] for batch in found.last]))
+
+
+@app.command()
+@_command
+def sql(
+    query: Annotated[str, typer.Argument(help='e.g. "SELECT * FROM gold.default LIMIT 5"')],
+    config_option: ConfigOption = None,
+    rows: Annotated[int, typer.Option(help="most rows to show")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="one object a line")] = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Ask the tables by their names, such as bronze.samples or gold.default."""
+    from pyspark.errors import PySparkException
+
+    from udfs.embedding import clip_score_udf, embedding_to_array_udf
+
+    planned = _plan(_config(config_option, None), verbose=verbose)
+    _require_tables(planned)
+    planned.warehouse.register()
+    spark = planned.warehouse.spark
+    spark.udf.register("cosine", clip_score_udf())
+    spark.udf.register("embedding_to_array", embedding_to_array_udf())
+    try:
+        found = spark.sql(query)
+        fetched = found.limit(rows + 1).collect() if found.columns else []
+    except PySparkException as error:
+        raise ConfigError(str(error).split("\n\nJVM stacktrace")[0]) from None
+    if as_json:
+        import json
+
+        for row in fetched[:rows]:
+            typer.echo(json.dumps(row.asDict(recursive=True), default=str))
+        return
+    out.print(_table(found.columns, [list(row) for row in fetched[:rows]]))
+    if len(fetched) > rows:
+        err.print(f"the first {rows} rows; --rows shows more")
+
+
+@app.command()
+@_command
+def why(
+    key: Annotated[str, typer.Argument(help="sample id, url, member, sha256 or quarantine id")],
+    config_option: ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Tell a row's story: its bytes, every score and model, and why it is where it is."""
+    from jobs import why as stories
+
+    planned = _plan(_config(config_option, None), verbose=verbose)
+    _require_tables(planned)
+    found = stories.explain(planned.warehouse, key)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([story.__dict__ for story in found], default=str, indent=2))
+        return
+    for story in found:
+        tree = Tree(f"[bold]{escape(story.subject)}[/]  {escape(story.fate)}")
+        for table, row in story.steps:
+            branch = tree.add(f"[bold]{table}[/]")
+            for name, value in row.items():
+                if value is not None:
+                    branch.add(f"{name}: {escape(_cell(value))}")
+        out.print(tree, soft_wrap=True)
+
+
+@recipe_app.command("diff")
+@_command
+def recipe_diff(
+    after: Annotated[str | None, typer.Argument(help="recipe to compare with")] = None,
+    config_option: ConfigOption = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="e.g. recipe.overrides.nsfw.below=0.3"),
+    ] = None,
+    rows: Annotated[int, typer.Option(help="most rows to name")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="every row, for machines")] = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Name the rows that another recipe or threshold would move, and why; no model runs."""
+    before = _config(config_option, None)
+    changed = [*([f"recipe.name={after}"] if after else []), *(overrides or [])]
+    compared = _config(config_option, changed)
+    planned = _plan(before, verbose=verbose)
+    _require_tables(planned)
+    from jobs import curate, cycle, recipe_diff
+
+    moved = recipe_diff.diff(
+        curate.all_candidates(planned.warehouse, planned.scoring),
+        planned.recipe,
+        cycle.resolve_recipe(compared, planned.scoring),
+    ).localCheckpoint()
+    ordered = moved.orderBy("movement", "sample_id")
+    if as_json:
+        import json
+
+        for row in ordered.toLocalIterator():
+            typer.echo(json.dumps(row.asDict(recursive=True), default=str))
+        return
+    counted = recipe_diff.summary(moved)
+    out.print(_table(["movement", "reason", "samples"], [list(row.values()) for row in counted]))
+    named = [[_cell(value) for value in row] for row in ordered.limit(rows).collect()]
+    out.print(_table(list(recipe_diff.COLUMNS), named))
+    out.print(f"{moved.count()} samples move; `sluice run --set …` applies it, no model runs")
+
+
+@app.command()
+@_command
+def report(
+    config: ConfigArgument = None,
+    config_option: ConfigOption = None,
+    overrides: SetOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Write the report of the tables as they are."""
+    planned = _plan(_config(config or config_option, overrides), verbose=verbose)
+    _require_tables(planned)
+    from jobs import cycle
+
+    out.print(f"report: {cycle.report_again(planned)}")
+
+
+@models_app.command("check")
+@_command
+def models_check(
+    config: ConfigArgument = None,
+    config_option: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Verify every model's digest, load it and try it once."""
+    from jobs.runtime import models
+
+    checked = models.check(_config(config or config_option, overrides))
+    out.print(_table(["model", "provider"], list(checked.items())))
+
+
+def _repeat(planned: Any, period_s: float) -> None:
+    """Repeat the cycle until Ctrl-C, which lets the cycle in hand end; a second one does not."""
+    from jobs import cycle
+
+    stopping = threading.Event()
+
+    def stop(*_: object) -> None:
+        stopping.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, stop)
+    out.print(f"repeating every {period_s:g} s; Ctrl-C ends it after the cycle in hand")
+    cycle.repeat(planned, every_s=period_s, command="run", until=stopping.is_set)
+    raise KeyboardInterrupt
+
+
+def _run(planned: Any, *, command: str) -> None:
+    from jobs import cycle
+    from jobs.runtime.errors import GateFailed
+
+    page = planned.report_folder / "index.html"
+    try:
+        with err.status("working …"):
+            cycle.run(planned, command=command)
+    except GateFailed:
+        err.print(f"the report says why: {page}", soft_wrap=True)
+        raise
+    _show_funnel(planned)
+    out.print(f"\nreport: {page}", soft_wrap=True)
+
+
+def _show_funnel(planned: Any) -> None:
+    from jobs.report.measure import ask, questions
+
+    asked = questions(planned.recipe, run_id="", signal_set="")
+    answers = {
+        name: ask(planned.warehouse, asked[name])
+        for name in ("funnel", "first_reasons", "quarantine")
+    }
+    funnel = answers["funnel"].rows[0]
+    table = Table("", "rows", title=f"recipe {planned.recipe.name} {planned.recipe.version}")
+    table.columns[1].justify = "right"
+    table.add_row("entries met in the dump", f"{funnel['met']:,}")
+    for row in answers["quarantine"].rows:
+        table.add_row(f"  quarantined  {row['error_class']}", f"-{row['inputs']:,}")
+    for row in answers["first_reasons"].rows:
+        table.add_row(f"  rejected     {row['reason']}", f"-{row['samples']:,}")
+    table.add_row("kept", f"{funnel['kept']:,}")
+    table.add_row(f"[bold]in gold.{planned.recipe.name}[/]", f"[bold]{funnel['gold']:,}[/]")
+    out.print(table)
+    demonstrations = [card.name for card in planned.scoring.cards if card.is_demonstration]
+    if demonstrations:
+        out.print(
+            f"{', '.join(demonstrations)} is a demonstration model: bring your own, `sluice init`"
+        )
+
+
+def _show_next_steps(config: Path) -> None:
+    option = "" if config.parent == DEMO_FOLDER else f" --config {config}"
+    out.print("try next:")
+    query = "SELECT caption, clip_score FROM gold.default ORDER BY clip_score LIMIT 5"
+    for line in (
+        f'sluice sql "{query}"{option}',
+        f"sluice why 000001{option}",
+        f"sluice recipe diff --set recipe.overrides.alignment.min=0.6{option}",
+        f"sluice status{option}",
+    ):
+        out.print(f"  {escape(line)}", soft_wrap=True)
+
+
+def _show_plan(config: Config) -> None:
+    from jobs import cycle
+    from jobs.runtime import dumps, models
+
+    scoring = models.scoring(config)
+    recipe = cycle.resolve_recipe(config, scoring)
+    out.print(f"warehouse {config.warehouse}", soft_wrap=True)
+    for dump in config.dumps:
+        found = dumps.found(dump)
+        size = sum(row["size_bytes"] for row in found) / 1e6
+        out.print(
+            f"dump {dump.name}: {len(found)} shards, {size:,.1f} MB in {dump.path}", soft_wrap=True
+        )
+    out.print(f"stages {', '.join(cycle.STAGE_NAMES)} on {config.spark.master}")
+    out.print(f"image signal set {scoring.images.signal_set}, text {scoring.texts.signal_set}")
+    for card in scoring.cards:
+        note = " (demonstration)" if card.is_demonstration else ""
+        out.print(f"model {card.name}{note}: {card.task}, {card.licence}")
+    out.print(f"recipe {recipe.name} {recipe.version}")
+    out.print(
+        _table(
+            ["rule", "reason", "signal", "kept when", "missing"],
+            [[r.name, r.reason, r.signal, r.threshold, r.missing] for r in recipe.rules],
+        )
+    )
+    out.print("nothing was done (--dry-run)")
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(escape(_cell(value)) for value in row))
+    return table
+
+
+def _cell(value: object) -> str:
+    """A value on a terminal: short, printable, bytes only counted."""
+    if isinstance(value, bytes | bytearray):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = "".join(c if c.isprintable() else " " for c in str(value))
+    return text if len(text) <= 300 else f"{text[:299]}…"
+
+
+def _seconds(period: str) -> float:
+    """A period in seconds.
+
+    >>> _seconds("5m")
+    300.0
+    """
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = period[:-1], period[-1:]
+    if unit not in units or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
+        raise ConfigError(f"--continuous got {period}; allowed a number and s, m or h, e.g. 30s")
+    return float(number) * units[unit]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; the process exits with its code."""
+    app(args=list(sys.argv[1:] if argv is None else argv), prog_name="sluice")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""One cycle: every stage once over what is new, the gate, the record, the report."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from jobs import (
+    curate,
+    dedup,
+    ingest,
+    pair,
+    publish,
+    recipe,
+    report,
+    score_images,
+    score_text,
+)
+from jobs.recipe import Recipe
+from jobs.runtime import dumps, lineage, models, quality, streams
+from jobs.runtime.config import Config
+from jobs.runtime.errors import GateFailed, NotFound
+from jobs.runtime.lineage import Run
+from jobs.runtime.models import Scoring
+from jobs.runtime.streams import Stage
+from jobs.runtime.tables import Warehouse, create_all
+from schemas import batches, decisions, quarantine, samples
+
+log: Final = logging.getLogger("sluice")
+Result = Literal["finished", "failed", "gate_failed"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a cycle needs, resolved and checked before it starts."""
+
+    config: Config
+    warehouse: Warehouse
+    scoring: Scoring
+    recipe: Recipe
+
+    @property
+    def quality_folder(self) -> Path:
+        """Where the suites leave their results."""
+        return Path(self.warehouse.root) / "_quality"
+
+    @property
+    def report_folder(self) -> Path:
+        """Where the report is written."""
+        return Path(self.warehouse.root) / "_report"
+
+
+def plan(config: Config, spark: SparkSession) -> Plan:
+    """Resolve the models and the recipe of a configuration.
+
+    Raises:
+        ModelProblem: a model is missing or altered.
+        ConfigError: the recipe is not usable.
+    """
+    scoring = models.scoring(config, spark)
+    return Plan(
+        config=config,
+        warehouse=Warehouse(spark, config.warehouse),
+        scoring=scoring,
+        recipe=resolve_recipe(config, scoring),
+    )
+
+
+def resolve_recipe(config: Config, scoring: Scoring) -> Recipe:
+    """The configuration's recipe with its overrides and the cards' thresholds."""
+    return recipe.load(
+        config.recipe.name, overrides=config.recipe.overrides, thresholds=scoring.thresholds
+    )
+
+
+def stages(planned: Plan) -> dict[str, Stage]:
+    """The streaming stages in their order."""
+    built = (
+        ingest.stage(planned.config),
+        score_images.stage(planned.scoring.images),
+        score_text.stage(planned.scoring.texts),
+        pair.stage(planned.scoring),
+        dedup.stage(),
+        curate.stage(planned.recipe, planned.scoring),
+    )
+    return {stage.name: stage for stage in built}
+
+
+STAGE_NAMES: Final = (
+    ingest.NAME,
+    score_images.NAME,
+    score_text.NAME,
+    pair.NAME,
+    dedup.NAME,
+    curate.NAME,
+    publish.NAME,
+)
+
+
+def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
+    """Run one stage over what it has not seen.
+
+    Raises:
+        NotFound: there is no stage of that name.
+        GateFailed: `publish` was refused.
+    """
+    if name not in STAGE_NAMES:
+        raise NotFound(f"no stage {name}; there are {', '.join(STAGE_NAMES)}")
+    if name == publish.NAME:
+        _publish(planned, run_id)
+        return
+    if name == ingest.NAME:
+        dumps.discover(planned.warehouse, planned.config, run_id=run_id)
+    batches_done = streams.run(planned.warehouse, stages(planned)[name], run_id=run_id)
+    if name == ingest.NAME and batches_done:
+        _check_samples(planned)
+
+
+def _check_samples(planned: Plan) -> None:
+    """Bring the suite of `bronze.samples` up to date, for the report."""
+    items = planned.warehouse.read(samples.TABLE)
+    refused = planned.warehouse.read(quarantine.TABLE)
+    quality.validate_samples(
+        items,
+        share_quarantined=quality.quarantined_share(items, refused),
+        quality=planned.config.quality,
+        docs=planned.quality_folder,
+    )
+
+
+def _publish(planned: Plan, run_id: str) -> None:
+    publish.run(
+        planned.warehouse,
+        planned.config,
+        planned.recipe,
+        planned.scoring,
+        run_id=run_id,
+        docs=planned.quality_folder,
+    )
+
+
+def run(planned: Plan, *, command: str) -> Run:
+    """One cycle from discovery to report.
+
+    Raises:
+        GateFailed: gold stays at its last good version; the report says why.
+        SluiceError: a stage stopped; what was done before it stays done.
+    """
+    run = lineage.start(planned.config, command=command)
+    result: Result = "failed"
+    try:
+        create_all(planned.warehouse, planned.recipe.name)
+        for name in STAGE_NAMES:
+            run_stage(planned, name, run_id=run.run_id)
+        result = "finished"
+    except GateFailed:
+        result = "gate_failed"
+        raise
+    finally:
+        _close(planned, run, result)
+    return run
+
+
+def _close(planned: Plan, run: Run, result: Result) -> None:
+    """Report and record what the run did, unless it failed: that error is the news."""
+    if result == "failed":
+        _record(planned, run, result)
+        return
+    done = _done(planned, run)
+    # A run that found nothing new leaves the report as it is.
+    is_news = done or result == "gate_failed"
+    _record(planned, run, result, done=done, artifacts=_reported(planned, run) if is_news else ())
+
+
+def _done(planned: Plan, run: Run) -> list[dict[str, Any]]:
+    rows = planned.warehouse.read(batches.TABLE).where(F.col("run_id") == run.run_id)
+    return [row.asDict() for row in rows.collect()]
+
+
+def run_alone(planned: Plan, name: str) -> None:
+    """One stage as a run of its own, recorded but not reported."""
+    run = lineage.start(planned.config, command=f"stage {name}")
+    result: Result = "failed"
+    try:
+        create_all(planned.warehouse, planned.recipe.name)
+        run_stage(planned, name, run_id=run.run_id)
+        result = "finished"
+    except GateFailed:
+        result = "gate_failed"
+        raise
+    finally:
+        _record(planned, run, result, done=[] if result == "failed" else _done(planned, run))
+
+
+def report_again(planned: Plan) -> Path:
+    """Write the report of the tables as they are, under the run that wrote last."""
+    last = planned.warehouse.read(batches.TABLE).orderBy(F.desc("started_at")).first()
+    run_id = last.run_id if last is not None else ""
+    return report.write(
+        planned.warehouse,
+        planned.config,
+        planned.recipe,
+        Run(run_id, is_tracked=bool(run_id)),
+        folder=planned.report_folder,
+    )
+
+
+def _reported(planned: Plan, run: Run) -> list[Path]:
+    page = report.write(
+        planned.warehouse, planned.config, planned.recipe, run, folder=planned.report_folder
+    )
+    return [path for path in page.parent.iterdir() if path.is_file()]
+
+
+def _record(
+    planned: Plan,
+    run: Run,
+    result: Result,
+    *,
+    done: Sequence[Mapping[str, Any]] = (),
+    artifacts: Sequence[Path] = (),
+) -> None:
+    """Tell MLflow what the ledger and the tables say of this run."""
+    lineage.record(
+        run,
+        planned.config,
+        batches=done,
+        reasons=_rejected(planned) if done else {},
+        quarantined=_quarantined(planned) if done else {},
+        models=planned.scoring.digests,
+        recipe=planned.recipe,
+        artifacts=artifacts,
+        outcome=result,
+    )
+
+
+def _rejected(planned: Plan) -> dict[str, int]:
+    decided = planned.warehouse.read(decisions.TABLE).where(
+        (F.col("recipe_version") == planned.recipe.version) & ~F.col("is_kept")
+    )
+    return {row[0]: row[1] for row in decided.groupBy("first_reason").count().collect()}
+
+
+def _quarantined(planned: Plan) -> dict[str, int]:
+    refused = planned.warehouse.read(quarantine.TABLE)
+    return {row[0]: row[1] for row in refused.groupBy("error_class").count().collect()}
+
+
+def repeat(planned: Plan, *, every_s: float, command: str, until: Callable[[], bool]) -> None:
+    """Repeat the cycle until told to end; a cycle that fails at the gate does not end it."""
+    while True:
+        started = time.monotonic()
+        try:
+            run(planned, command=command)
+        except GateFailed as refusal:
+            log.error("%s", refusal)
+        while time.monotonic() - started < every_s:
+            if until():
+                return
+            time.sleep(min(1.0, every_s))
+        if until():
+            return

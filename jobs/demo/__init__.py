@@ -1,0 +1,1 @@
+"""The demo dump and the scenes it is made of."""

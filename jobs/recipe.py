@@ -1,0 +1,318 @@
+"""A recipe: a versioned policy over signals, read from YAML and compiled to one SQL column.
+
+A recipe's text is data: names are checked against the lists below and values become literals,
+so nothing that a file says is ever parsed as SQL.
+"""
+
+import hashlib
+import importlib.resources
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import Annotated, Final, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from jobs.runtime import strict_yaml
+from jobs.runtime.errors import ConfigError
+from schemas import decisions, duplicates
+
+
+class Scale(NamedTuple):
+    """The values that a numeric signal can take."""
+
+    low: float
+    high: float
+    is_whole: bool = False
+
+
+COUNT: Final = Scale(0, math.inf, is_whole=True)
+SHARE: Final = Scale(0, 1)
+
+NUMBERS: Final = {
+    "chars": COUNT,
+    "words": COUNT,
+    "letter_fraction": SHARE,
+    "digit_fraction": SHARE,
+    "upper_fraction": SHARE,
+    "language_score": SHARE,
+    "width_px": COUNT,
+    "height_px": COUNT,
+    "shorter_side_px": COUNT,
+    "aspect_ratio": Scale(1, math.inf),  # longer side / shorter side
+    "frames": COUNT,
+    "sharpness": Scale(0, math.inf),
+    "nsfw_score": SHARE,
+    "clip_score": Scale(-1, 1),  # a cosine
+}
+LANGUAGE: Final = "language"
+CONFIDENCE: Final = "language_score"  # what min_confidence is compared with
+DUPLICATES: Final = {f"duplicate_{kind}": kind for kind in duplicates.KINDS}
+SIGNALS: Final = (*NUMBERS, LANGUAGE, *DUPLICATES)
+
+BOUNDS: Final = {"min": ">=", "above": ">", "max": "<=", "below": "<"}  # field -> what is kept
+ONE_OF: Final = "one_of"
+SURE: Final = "min_confidence"
+CARD: Final = "card"  # in place of a number: the threshold on the card of the signal's model
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Rule(BaseModel):
+    """What one signal must satisfy; a sample that does not carries the rule's reason.
+
+    A number is kept inside its bounds (``min`` and ``max`` include them, ``above`` and ``below``
+    do not); a language, unless the identifier is sure of one that is not listed; a duplicate never.
+    A signal that is null or NaN is judged by ``missing`` alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    reason: Name
+    signal: str
+    min: Number | None = None
+    above: Number | None = None
+    max: Number | None = None
+    below: Number | None = None
+    one_of: tuple[str, ...] = ()
+    min_confidence: Annotated[Number, Field(ge=0, le=1)] | None = None
+    missing: Literal["reject", "pass"] = "reject"  # what was not measured is not known to be good
+    source: str = Field(min_length=1)
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The numeric bounds that are set, by field."""
+        values = {bound: getattr(self, bound) for bound in BOUNDS}
+        return {bound: limit for bound, limit in values.items() if limit is not None}
+
+    @property
+    def threshold(self) -> str:
+        """What the rule asks, as a reason shows it.
+
+        >>> Rule(name="a", reason="a", signal="aspect_ratio", max=3, source="-").threshold
+        '<= 3'
+        """
+        if self.signal in NUMBERS:
+            return " and ".join(
+                f"{BOUNDS[bound]} {self.limits[bound]:.6g}" for bound in self.limits
+            )
+        if self.signal == LANGUAGE:
+            return f"{', '.join(self.one_of)} or less than {self.min_confidence} sure"
+        return "no earlier match"
+
+    @model_validator(mode="after")
+    def _asks_what_its_signal_answers(self) -> Self:
+        if self.signal not in SIGNALS:
+            raise ValueError(strict_yaml.unknown("signal", self.signal, SIGNALS))
+        asked = {*self.limits}
+        asked |= {ONE_OF} if self.one_of else set()
+        asked |= {SURE} if self.min_confidence is not None else set()
+        if self.signal in NUMBERS:
+            is_fit, allowed = asked and asked <= {*BOUNDS}, f"one or more of {', '.join(BOUNDS)}"
+        elif self.signal == LANGUAGE:
+            is_fit, allowed = asked == {ONE_OF, SURE}, f"{ONE_OF} and {SURE}"
+        else:
+            is_fit, allowed = not asked, "none: the signal says it all"
+        if not is_fit:
+            got = ", ".join(sorted(asked)) or "none"
+            raise ValueError(f"got bounds {got} on signal {self.signal}; allowed {allowed}")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_lie_on_the_scale(self) -> Self:
+        for bound, limit in self.limits.items():
+            scale = NUMBERS[self.signal]
+            if not scale.low <= limit <= scale.high:
+                raise ValueError(
+                    f"got {bound} {limit:g} on signal {self.signal};"
+                    f" allowed {scale.low:g} to {scale.high:g}"
+                )
+        return self
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Rules in the order in which they name a rejected row.
+
+    Attributes:
+        name: names the gold table too.
+        version: 12 hex digits of sha256 over the resolved rules; sources do not count.
+        rules: every rule, with overrides and card thresholds filled in.
+    """
+
+    name: str
+    version: str
+    rules: tuple[Rule, ...]
+
+
+class _Written(BaseModel):
+    """A recipe as its file has it: fields may still be overridden or left to a card."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    rules: dict[str, dict[str, JsonValue]] = Field(min_length=1)
+
+
+class _Resolved(BaseModel):
+    rules: dict[str, Rule]
+
+
+def load(
+    name_or_path: str,
+    *,
+    overrides: Mapping[str, Mapping[str, JsonValue]],
+    thresholds: Mapping[str, float],
+) -> Recipe:
+    """Read a recipe, fill in overrides and thresholds, and check every rule.
+
+    Args:
+        name_or_path: a bundled recipe's name, or the path of a YAML file.
+        overrides: rule -> field -> value to put in place of the file's.
+        thresholds: signal -> threshold on its model's card, for bounds that say ``card``.
+
+    Raises:
+        ConfigError: one line per problem, each with what is allowed.
+    """
+    tree = strict_yaml.parse(_content(name_or_path), origin=f"recipe {name_or_path}")
+    written = strict_yaml.validated(_Written, tree)
+    for name in overrides:
+        if name not in written.rules:
+            raise ConfigError(strict_yaml.unknown("recipe.overrides", name, written.rules))
+    resolved = {
+        name: _resolved(name, {**fields, **overrides.get(name, {})}, thresholds)
+        for name, fields in written.rules.items()
+    }
+    rules = tuple(strict_yaml.validated(_Resolved, {"rules": resolved}).rules.values())
+    return Recipe(name=written.name, version=_version(rules), rules=rules)
+
+
+def required_signals(recipe: Recipe) -> tuple[str, ...]:
+    """Columns of the candidates that the recipe reads, each once, in the order of first use."""
+    signals = [rule.signal for rule in recipe.rules]
+    if LANGUAGE in signals:
+        signals.append(CONFIDENCE)
+    return tuple(dict.fromkeys(signals))
+
+
+def duplicate_kinds(recipe: Recipe) -> tuple[str, ...]:
+    """Kinds of duplicate search whose verdict the recipe asks for."""
+    return tuple(DUPLICATES[name] for name in required_signals(recipe) if name in DUPLICATES)
+
+
+def reasons(recipe: Recipe) -> Column:
+    """Every reason to reject a candidate, in the recipe's order; empty: kept.
+
+    Returns:
+        array of ``schemas.decisions.REASON``, never null, over the columns that
+        `required_signals` names. ``value`` is null where the signal was missing.
+    """
+    return F.array_compact(F.array(*[_reason(rule) for rule in recipe.rules]))
+
+
+def _content(name_or_path: str) -> bytes:
+    bundled = importlib.resources.files("jobs") / "recipes"  # inside the zip, on a cluster
+    names = sorted(file.name.removesuffix(".yaml") for file in bundled.iterdir())
+    if name_or_path in names:
+        return (bundled / f"{name_or_path}.yaml").read_bytes()
+    if Path(name_or_path).is_file():
+        return Path(name_or_path).read_bytes()
+    raise ConfigError(strict_yaml.unknown("recipe.name", name_or_path, [*names, "a YAML file"]))
+
+
+def _resolved(
+    name: str, fields: Mapping[str, JsonValue], thresholds: Mapping[str, float]
+) -> dict[str, JsonValue]:
+    if "name" in fields:
+        raise ConfigError(f"rules.{name} got a field name; allowed the key {name} alone")
+    signal = fields.get("signal")
+    asks_card = [bound for bound in BOUNDS if fields.get(bound) == CARD]
+    if asks_card and signal not in thresholds:
+        raise ConfigError(
+            f"rules.{name}.{asks_card[0]} got {CARD}, and no model card gives a threshold for"
+            f" {signal}; allowed a number: set recipe.overrides.{name}.{asks_card[0]}"
+        )
+    return {**fields, "name": name} | {bound: thresholds[str(signal)] for bound in asks_card}
+
+
+def _version(rules: tuple[Rule, ...]) -> str:
+    asked = [rule.model_dump(mode="json", exclude={"source"}, exclude_none=True) for rule in rules]
+    canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _reason(rule: Rule) -> Column:
+    """The rule's reason, or null where the rule is content."""
+    signal = _signal(rule)
+    fields = {
+        "reason": F.lit(rule.reason),
+        "rule": F.lit(rule.name),
+        "signal": F.lit(rule.signal),
+        "value": F.when(~signal.is_missing, signal.text),
+        "threshold": F.lit(rule.threshold),
+    }
+    reason = F.struct(*[fields[name].alias(name) for name in decisions.REASON.names])
+    is_rejected = F.when(signal.is_missing, F.lit(rule.missing == "reject")).otherwise(
+        signal.is_outside
+    )
+    return F.when(is_rejected, reason)
+
+
+class _Signal(NamedTuple):
+    """What a rule needs to know of its signal."""
+
+    is_missing: Column  # never null
+    is_outside: Column  # what the rule refuses, where the signal is not missing
+    text: Column  # the value as a reason shows it
+
+
+def _signal(rule: Rule) -> _Signal:
+    if rule.signal in NUMBERS:
+        return _number(rule)
+    return _language(rule) if rule.signal == LANGUAGE else _duplicate(rule)
+
+
+def _number(rule: Rule) -> _Signal:
+    number = F.col(rule.signal).cast("double")
+    refused = {
+        "min": number.__lt__,
+        "above": number.__le__,
+        "max": number.__gt__,
+        "below": number.__ge__,
+    }
+    pattern = "%.0f" if NUMBERS[rule.signal].is_whole else "%.6g"
+    return _Signal(
+        is_missing=_is_null_or_nan(number),
+        is_outside=reduce(or_, [refused[bound](limit) for bound, limit in rule.limits.items()]),
+        text=F.format_string(pattern, number),
+    )
+
+
+def _language(rule: Rule) -> _Signal:
+    language, confidence = F.col(LANGUAGE), F.col(CONFIDENCE).cast("double")
+    return _Signal(
+        is_missing=language.isNull() | _is_null_or_nan(confidence),
+        is_outside=(confidence >= F.lit(rule.min_confidence)) & ~language.isin(*rule.one_of),
+        text=F.format_string("%s %.6g", language, confidence),
+    )
+
+
+def _duplicate(rule: Rule) -> _Signal:
+    verdict = F.col(rule.signal)
+    return _Signal(
+        is_missing=verdict["is_duplicate"].isNull(),
+        is_outside=verdict["is_duplicate"],
+        text=verdict["representative_id"],
+    )
+
+
+def _is_null_or_nan(number: Column) -> Column:
+    return number.isNull() | F.isnan(number)  # Spark holds NaN greater than any number

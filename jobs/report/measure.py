@@ -1,0 +1,191 @@
+"""The report's numbers: every one is the answer to an SQL statement that the page shows.
+
+Aggregations only, but for the few thumbnails: it costs scans of narrow columns, never rows held.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jobs.recipe import Recipe
+from jobs.runtime.tables import Warehouse
+from schemas import gold
+
+KEPT: Final = "kept"
+THUMBNAILS: Final = 12  # chosen: a sheet of 2 x 6 or 3 x 4, enough to see what a rule catches
+LANGUAGES: Final = 20  # chosen: what one looks through
+
+# Bins by SQL, so that a histogram is as small over 10^8 rows as over 1,000.
+BINS: Final = {
+    "clip_score": "floor(p.clip_score / 0.02) * 0.02",  # 100 bins over [-1, 1]
+    "nsfw_score": "least(floor(i.nsfw_score / 0.02), 49) * 0.02",  # 50 bins; 1 joins the last
+    "sharpness": "floor(log10(greatest(i.sharpness, 0.1)) / 0.1) * 0.1",  # tenths of a decade
+}
+# The upper end of the bins above.
+BIN_WIDTHS: Final = {"clip_score": 0.02, "nsfw_score": 0.02, "sharpness": 0.1}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A statement as it was run, and its rows."""
+
+    sql: str
+    rows: tuple[dict[str, Any], ...]
+
+
+def measure(warehouse: Warehouse, recipe: Recipe, run_id: str) -> dict[str, Answer]:
+    """Ask everything the page shows; tables must be registered in the session.
+
+    Returns:
+        name of the question -> its answer; the names are those of `questions`.
+    """
+    ledger = ask(warehouse, _signal_set(recipe))
+    signal_set = ledger.rows[0]["signal_set"] if ledger.rows else ""
+    asked = questions(recipe, run_id, signal_set)
+    return {"signal_set": ledger} | {name: ask(warehouse, sql) for name, sql in asked.items()}
+
+
+def ask(warehouse: Warehouse, sql: str) -> Answer:
+    """Run one statement."""
+    return Answer(sql, tuple(row.asDict() for row in warehouse.spark.sql(sql).collect()))
+
+
+def media(warehouse: Warehouse, sha256s: Sequence[str]) -> dict[str, bytes]:
+    """Bytes of exactly these media.
+
+    The batches that brought them are looked up first: Delta then skips every other file, where
+    a search by hash alone would read the pixels of the whole table.
+    """
+    if not sha256s:
+        return {}
+    keys = ", ".join(f"'{key}'" for key in sorted(set(sha256s)))
+    where = f"FROM bronze.media WHERE media_sha256 IN ({keys})"
+    found = ask(warehouse, f"SELECT DISTINCT batch {where}").rows
+    batches = ", ".join(f"'{row['batch']}'" for row in found)
+    if not batches:
+        return {}
+    rows = ask(warehouse, f"SELECT media_sha256, content {where} AND batch IN ({batches})").rows
+    return {row["media_sha256"]: bytes(row["content"]) for row in rows}
+
+
+def _signal_set(recipe: Recipe) -> str:
+    """The signal set that the recipe version last decided on: the end of its checkpoint."""
+    return f"""\
+SELECT substring_index(checkpoint, '-', -1) AS signal_set
+FROM ops.batches
+WHERE stage = 'curate' AND checkpoint LIKE '{recipe.name}-{recipe.version}-%'
+ORDER BY started_at DESC
+LIMIT 1"""
+
+
+def questions(recipe: Recipe, run_id: str, signal_set: str) -> Mapping[str, str]:
+    """Every question of the page: name -> SQL over the tables by their names."""
+    version = f"recipe = '{recipe.name}' AND recipe_version = '{recipe.version}'"
+    decided = f"""\
+FROM ops.decisions d
+JOIN silver.pairs p ON p.sample_id = d.sample_id AND p.signal_set = '{signal_set}'"""
+    with_image = f"""\
+{decided}
+JOIN silver.image_signals i
+  ON i.media_sha256 = p.media_sha256 AND i.signal_set = p.image_signal_set"""
+    with_text = f"""\
+{decided}
+JOIN silver.text_signals t
+  ON t.text_sha256 = p.text_sha256 AND t.signal_set = p.text_signal_set"""
+    of_version = f"WHERE d.recipe = '{recipe.name}' AND d.recipe_version = '{recipe.version}'"
+    return {
+        "funnel": f"""\
+SELECT
+  (SELECT count(*) FROM bronze.samples)
+    + (SELECT count(*) FROM ops.quarantine WHERE sample_id IS NULL) AS met,
+  (SELECT count(*) FROM ops.quarantine) AS quarantined,
+  (SELECT count(*) FROM ops.decisions WHERE {version} AND NOT is_kept) AS rejected,
+  (SELECT count(*) FROM ops.decisions WHERE {version} AND is_kept) AS kept,
+  (SELECT count(*) FROM {gold.table(recipe.name)}) AS gold""",
+        "first_reasons": f"""\
+SELECT first_reason AS reason, count(*) AS samples
+FROM ops.decisions
+WHERE {version} AND NOT is_kept
+GROUP BY first_reason
+ORDER BY samples DESC, reason""",
+        "overlap": f"""\
+WITH named AS (
+  SELECT array_distinct(transform(reasons, r -> r.reason)) AS names
+  FROM ops.decisions
+  WHERE {version} AND NOT is_kept
+)
+SELECT reason, other, count(*) AS samples
+FROM named LATERAL VIEW explode(names) AS reason LATERAL VIEW explode(names) AS other
+GROUP BY reason, other
+ORDER BY reason, other""",
+        "quarantine": """\
+SELECT error_class, stage, count(*) AS inputs
+FROM ops.quarantine
+GROUP BY error_class, stage
+ORDER BY inputs DESC, error_class""",
+        **{
+            name: f"""\
+SELECT {BINS[name]} AS bin, d.is_kept, count(*) AS samples
+{decided if name == "clip_score" else with_image}
+{of_version} AND {name} IS NOT NULL
+GROUP BY bin, d.is_kept
+ORDER BY bin, d.is_kept"""
+            for name in BINS
+        },
+        "languages": f"""\
+SELECT t.language, count(*) AS samples, count_if(d.is_kept) AS kept,
+  round(avg(t.language_score), 2) AS mean_confidence
+{with_text}
+{of_version}
+GROUP BY t.language
+ORDER BY samples DESC, t.language
+LIMIT {LANGUAGES}""",
+        "sizes": f"""\
+SELECT CAST(pow(2, floor(log2(least(i.width_px, i.height_px)))) AS INT) AS shorter_side_from_px,
+  count(*) AS samples, count_if(d.is_kept) AS kept
+{with_image}
+{of_version}
+GROUP BY shorter_side_from_px
+ORDER BY shorter_side_from_px""",
+        "sheets": f"""\
+WITH chosen AS (
+  SELECT * FROM (
+    SELECT sample_id, coalesce(first_reason, '{KEPT}') AS sheet, reasons,
+      row_number() OVER (PARTITION BY first_reason ORDER BY sample_id) AS place
+    FROM ops.decisions
+    WHERE {version}
+  ) WHERE place <= {THUMBNAILS}
+)
+SELECT c.sheet, c.sample_id, left(s.caption, 200) AS caption, s.media_sha256,
+  p.clip_score, i.nsfw_score, transform(c.reasons, r -> r.reason) AS reasons
+FROM chosen c
+JOIN bronze.samples s ON s.sample_id = c.sample_id
+JOIN silver.pairs p ON p.sample_id = c.sample_id AND p.signal_set = '{signal_set}'
+JOIN silver.image_signals i
+  ON i.media_sha256 = p.media_sha256 AND i.signal_set = p.image_signal_set
+ORDER BY c.sheet, c.place""",
+        "ledger": """\
+SELECT stage, count(*) AS batches, sum(rows_in) AS rows_in, sum(rows_kept) AS kept,
+  sum(rows_rejected) AS rejected, sum(rows_quarantined) AS quarantined,
+  sum(rows_reused) AS reused, round(sum(duration_s), 1) AS seconds,
+  bool_and(rows_in = rows_kept + rows_rejected + rows_quarantined) AS adds_up
+FROM ops.batches
+GROUP BY stage
+ORDER BY min(started_at)""",
+        "this_run": f"""\
+SELECT count(*) AS batches, coalesce(sum(rows_in), 0) AS rows_in
+FROM ops.batches
+WHERE run_id = '{run_id}'""",
+        "versions": """\
+SELECT name AS table, max(version) AS version
+FROM ops.batches LATERAL VIEW explode(output_versions) AS name, version
+GROUP BY name
+ORDER BY name""",
+        "models": """\
+SELECT 'image' AS side, signal_set, clip_model, nsfw_model, count(*) AS scored
+FROM silver.image_signals GROUP BY signal_set, clip_model, nsfw_model
+UNION ALL
+SELECT 'text', signal_set, clip_model, NULL, count(*)
+FROM silver.text_signals GROUP BY signal_set, clip_model
+ORDER BY side, signal_set""",
+    }

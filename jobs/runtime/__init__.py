@@ -1,0 +1,1 @@
+"""Every side effect: session, tables, streams, lineage, quality, configuration, models."""

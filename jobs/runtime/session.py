@@ -1,0 +1,94 @@
+"""The Spark session: Delta switched on, quiet, sized for media rows."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from pyspark.sql import SparkSession
+
+from jobs.runtime.config import Config
+from jobs.runtime.jars import delta_jars
+from jobs.runtime.java import require_java
+
+MIB: Final = 1024 * 1024
+# Media rows are wide: row groups and splits are sized in bytes so that every core gets work.
+# The Delta writer ignores the option `parquet.block.size`; the Hadoop setting works (measured).
+ROW_GROUP_BYTES: Final = 8 * MIB
+SPLIT_BYTES: Final = 8 * MIB
+# Rows of one transport batch to Python; 64 images of 200 kB are 13 MB.
+ARROW_ROWS: Final = 64
+ARROW_BYTES: Final = 16 * MIB
+
+_FIXED: Final = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    # In memory: Derby's metastore would lock out every second process.
+    "spark.sql.catalogImplementation": "in-memory",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.hadoop.parquet.block.size": str(ROW_GROUP_BYTES),
+    "spark.sql.files.maxPartitionBytes": str(SPLIT_BYTES),
+    "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_ROWS),
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(ARROW_BYTES),
+    # 4,096 rows of 200 kB would be 800 MB of column vectors per task.
+    "spark.sql.parquet.columnarReaderBatchSize": "256",
+    "spark.sql.execution.pyspark.udf.faulthandler.enabled": "true",
+    # Warm models: workers outlive a task, and one idle minute between triggers.
+    "spark.python.worker.reuse": "true",
+    # The log of a small table needs neither 50 partitions nor a job per read.
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.sql.streaming.metricsEnabled": "false",
+    # One state-free query per stage: keep little of its progress.
+    "spark.sql.streaming.numRecentProgressUpdates": "4",
+}
+
+
+def session(config: Config, *, app: str, is_verbose: bool = False) -> SparkSession:
+    """The process's session, started on the first call.
+
+    Under `spark-submit` the master and the memory come from the submission.
+
+    Raises:
+        EnvironmentProblem: no usable Java, or Delta's jars cannot be had.
+    """
+    builder: SparkSession.Builder = SparkSession.builder.appName(app)
+    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    settings = dict(_FIXED)
+    settings["spark.sql.warehouse.dir"] = f"{config.warehouse}/_spark"
+    settings["spark.sql.shuffle.partitions"] = str(config.spark.shuffle_partitions)
+    settings["spark.default.parallelism"] = str(config.spark.shuffle_partitions)
+    if not is_submitted:
+        os.environ["JAVA_HOME"] = require_java()
+        # Workers otherwise take whatever python3 stands first on PATH.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        settings["spark.driver.host"] = "localhost"
+        settings["spark.driver.bindAddress"] = "127.0.0.1"
+        settings["spark.master"] = config.spark.master
+        settings["spark.driver.memory"] = config.spark.driver_memory
+        settings["spark.jars"] = ",".join(str(jar) for jar in delta_jars())
+    for key, value in (settings | dict(config.spark.conf)).items():
+        builder = builder.config(key, value)
+    with contextlib.nullcontext() if is_verbose or is_submitted else _aside(config):
+        spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("WARN" if is_verbose else "ERROR")
+    return spark
+
+
+@contextlib.contextmanager
+def _aside(config: Config) -> Iterator[None]:
+    """Give the JVM started meanwhile, and its workers, a log file in place of our stderr."""
+    folder = Path(config.warehouse) / "_logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    ours = os.dup(2)
+    try:
+        with (folder / "spark.log").open("ab") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(ours, 2)
+        os.close(ours)

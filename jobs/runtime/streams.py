@@ -1,0 +1,320 @@
+"""Exactly-once stages: checkpoints, transactions, locks and the ledger live here alone.
+
+A stage hands over a function that processes one batch. Whatever kills the driver, running the
+stage again gives each row exactly once:
+
+1. Spark writes the batch's offsets before it starts, so the same batch comes again.
+2. Every append carries (application, version) = (stage, checkpoint generation, table; batch id):
+   Delta skips the one that is already there.
+3. Outcomes are counted from the tables by the batch's name, so a replay counts the same.
+4. The ledger row comes last. A batch that has one is not processed again.
+"""
+
+import contextlib
+import fcntl
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from delta.tables import DeltaTable
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from jobs.runtime.errors import CheckpointBusy, LedgerMismatch
+from jobs.runtime.tables import Warehouse, conform
+from schemas import batches
+
+log: Final = logging.getLogger("sluice")
+
+# Delta's own default of files per micro-batch.
+MAX_FILES: Final = 1000
+USER_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of the rows of a batch; each figure counted on its own."""
+
+    rows_in: int
+    rows_kept: int
+    rows_rejected: int = 0
+    rows_quarantined: int = 0
+    rows_reused: int = 0
+
+    def check(self, batch: str) -> None:
+        """Refuse a batch that lost or invented a row.
+
+        Raises:
+            LedgerMismatch: rows in are not kept + rejected + quarantined.
+        """
+        accounted = self.rows_kept + self.rows_rejected + self.rows_quarantined
+        if self.rows_in != accounted:
+            raise LedgerMismatch(
+                f"batch {batch}: {self.rows_in} rows came in, {accounted} are accounted for "
+                f"({self.rows_kept} kept, {self.rows_rejected} rejected, "
+                f"{self.rows_quarantined} quarantined); it has no ledger row, "
+                "please report this with the stage's log"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One micro-batch of one stage, and the only way a stage writes."""
+
+    warehouse: Warehouse
+    stage: str
+    checkpoint: str
+    generation: str
+    batch_id: int
+    run_id: str
+    frame: DataFrame
+
+    @property
+    def name(self) -> str:
+        """What the batch's rows carry; short: Delta's statistics keep 32 characters of it."""
+        return f"{self.batch_id:08d}.{self.generation[:8]}.{self.stage}"
+
+    def stamped(self, frame: DataFrame, *, at: str) -> DataFrame:
+        """Add the columns that say when and by whom a row was written."""
+        return frame.withColumns(
+            {
+                at: F.current_timestamp(),
+                "batch": F.lit(self.name),
+                "run_id": F.lit(self.run_id),
+            }
+        )
+
+    def append(self, frame: DataFrame, table: str) -> None:
+        """Append once, however often the batch is replayed. At most one append a table."""
+        (
+            conform(frame, table)
+            .write.format("delta")
+            .mode("append")
+            .option("txnAppId", f"{self.stage}:{self.generation}:{table}")
+            .option("txnVersion", self.batch_id)
+            .option("userMetadata", self.metadata())
+            .save(self.warehouse.path(table))
+        )
+
+    def replace(self, frame: DataFrame, table: str, *, key: str, changed: Sequence[str]) -> None:
+        """Make a table hold exactly these rows, in one commit that leaves equal ones alone.
+
+        Idempotent by its data: a replay finds nothing to change.
+
+        Args:
+            frame: what the table is to hold.
+            table: its name.
+            key: what a row is known by.
+            changed: columns of which one differs when a row is to be rewritten.
+        """
+        differs = " OR ".join(f"new.{column} <> old.{column}" for column in changed)
+        spark = self.warehouse.spark
+        spark.conf.set(USER_METADATA, self.metadata())
+        try:
+            (
+                DeltaTable.forPath(spark, self.warehouse.path(table))
+                .alias("old")
+                .merge(conform(frame, table).alias("new"), f"new.{key} = old.{key}")
+                .whenMatchedUpdateAll(differs)
+                .whenNotMatchedInsertAll()
+                .whenNotMatchedBySourceDelete()
+                .execute()
+            )
+        finally:
+            spark.conf.unset(USER_METADATA)
+
+    def metadata(self) -> str:
+        """What a commit says of its origin; DESCRIBE HISTORY shows it."""
+        said = {"run_id": self.run_id, "stage": self.stage, "batch": self.name}
+        return json.dumps(said, sort_keys=True)
+
+    def staging(self) -> str:
+        """A folder of the batch's own, for what must be read more than once."""
+        return f"{self.warehouse.root}/_staging/{self.name}"
+
+    def written(self, table: str, *conditions: Column) -> int:
+        """Rows of the table that carry this batch's name and meet the conditions."""
+        rows = self.warehouse.read(table).where(F.col("batch") == self.name)
+        for condition in conditions:
+            rows = rows.where(condition)
+        return rows.count()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A streaming query: which table it follows and what it does with a batch."""
+
+    name: str
+    checkpoint: str
+    source: str
+    columns: Sequence[str | Column]
+    process: Callable[[Batch], Outcome]
+    outputs: Sequence[str]
+    where: Column | None = None
+    max_files: int = MAX_FILES
+
+
+def run(warehouse: Warehouse, stage: Stage, *, run_id: str) -> int:
+    """Process everything the stage has not seen, then return the number of batches.
+
+    Raises:
+        CheckpointBusy: another live driver runs this stage on this checkpoint.
+        SluiceError: what the stage's own code raised.
+    """
+    folder = f"{warehouse.root}/_checkpoints/{stage.name}/{stage.checkpoint}"
+    with exclusive(folder):
+        # All that lay in the source up to here will have been seen once the query ends.
+        version = warehouse.version(stage.source)
+        seen = f"{folder}/progress/seen"
+        if warehouse.read_text(seen) == str(version):
+            return 0
+        generation = _generation(warehouse, folder)
+        failures: list[Exception] = []
+        done: list[int] = []
+
+        def handle(frame: DataFrame, batch_id: int) -> None:
+            batch = Batch(
+                warehouse=Warehouse(frame.sparkSession, warehouse.root),
+                stage=stage.name,
+                checkpoint=stage.checkpoint,
+                generation=generation,
+                batch_id=batch_id,
+                run_id=run_id,
+                frame=frame,
+            )
+            try:
+                process(batch, stage.process, inputs=(stage.source,), outputs=stage.outputs)
+            except Exception as error:
+                failures.append(error)
+                raise
+            done.append(batch_id)
+
+        followed = (
+            warehouse.spark.readStream.format("delta")
+            # Takedown commits hold only DELETEs; a stream must survive them.
+            .option("skipChangeCommits", "true")
+            .option("maxFilesPerTrigger", stage.max_files)
+            .load(warehouse.path(stage.source))
+        )
+        if stage.where is not None:
+            followed = followed.where(stage.where)
+        query = (
+            # Narrow before foreachBatch: past it, every action reads all that was selected here.
+            followed.select(*stage.columns)
+            .writeStream.foreachBatch(handle)
+            .option("checkpointLocation", f"{folder}/progress")
+            .queryName(f"{stage.name}/{stage.checkpoint}")
+            .trigger(availableNow=True)
+            .start()
+        )
+        try:
+            query.awaitTermination()
+        except StreamingQueryException:
+            if failures:
+                raise failures[0] from None
+            raise
+        finally:
+            query.stop()
+        warehouse.write_text(seen, str(version))
+        return len(done)
+
+
+def process(
+    batch: Batch,
+    work: Callable[[Batch], Outcome],
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+) -> None:
+    """Do a batch once and enter it in the ledger, the last thing a batch does.
+
+    Raises:
+        LedgerMismatch: its rows do not add up.
+    """
+    ledger = batch.warehouse.read(batches.TABLE)
+    if not ledger.where(F.col("batch") == batch.name).isEmpty():
+        return
+    started_at, clock = datetime.now(UTC), time.monotonic()
+    log.info("%s: batch %d …", batch.stage, batch.batch_id)
+    input_versions = {table: batch.warehouse.version(table) for table in inputs}
+    outcome = work(batch)
+    outcome.check(batch.name)
+    batch.warehouse.remove(batch.staging())
+    duration_s = time.monotonic() - clock
+    row = {
+        "stage": batch.stage,
+        "checkpoint": batch.checkpoint,
+        "batch_id": batch.batch_id,
+        **asdict(outcome),
+        "input_versions": input_versions,
+        "output_versions": {table: batch.warehouse.version(table) for table in outputs},
+        "started_at": started_at,
+        "duration_s": duration_s,
+        "batch": batch.name,
+        "run_id": batch.run_id,
+    }
+    entry = batch.warehouse.spark.createDataFrame([row], batches.SCHEMA)
+    batch.append(entry.coalesce(1), batches.TABLE)
+    log.info(
+        "%s: batch %d, %s in %.1f s", batch.stage, batch.batch_id, describe(outcome), duration_s
+    )
+
+
+def describe(outcome: Outcome) -> str:
+    """An outcome in words.
+
+    >>> describe(Outcome(rows_in=3, rows_kept=2, rows_quarantined=1))
+    '3 rows: 2 kept, 1 quarantined'
+    """
+    parts = [f"{outcome.rows_kept:,} kept"]
+    if outcome.rows_reused:
+        parts[0] += f" ({outcome.rows_reused:,} reused)"
+    if outcome.rows_rejected:
+        parts.append(f"{outcome.rows_rejected:,} rejected")
+    if outcome.rows_quarantined:
+        parts.append(f"{outcome.rows_quarantined:,} quarantined")
+    return f"{outcome.rows_in:,} rows: {', '.join(parts)}"
+
+
+@contextlib.contextmanager
+def exclusive(folder: str) -> Iterator[None]:
+    """Hold the checkpoint for this process; a kill frees it at once.
+
+    The lock is the operating system's, so it guards one machine: on an object store the
+    scheduler must see to it that a checkpoint has one driver.
+    """
+    if "://" in folder:
+        yield
+        return
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / "lock").open("a") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CheckpointBusy(
+                f"checkpoint {folder} is held by another live driver; "
+                "wait for it to end, or stop it, then run again"
+            ) from None
+        yield
+
+
+def _generation(warehouse: Warehouse, folder: str) -> str:
+    """A name for this life of the checkpoint.
+
+    Transaction ids must differ once a checkpoint is made anew, for its batch ids start at 0
+    again and Delta would silently skip their writes.
+    """
+    path = f"{folder}/progress/generation"
+    known = warehouse.read_text(path)
+    if known is None:
+        known = uuid.uuid4().hex
+        warehouse.write_text(path, known)
+    return known

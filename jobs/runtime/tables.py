@@ -1,0 +1,179 @@
+"""The warehouse: where tables are, and the only writes to them."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.runtime.errors import NotFound
+from schemas import (
+    batches,
+    decisions,
+    duplicates,
+    gold,
+    image_signals,
+    media,
+    pairs,
+    quarantine,
+    samples,
+    shards,
+    text_signals,
+)
+
+CONTRACTS: Final[Mapping[str, ModuleType]] = {
+    module.TABLE: module
+    for module in (
+        shards,
+        samples,
+        media,
+        image_signals,
+        text_signals,
+        pairs,
+        duplicates,
+        decisions,
+        quarantine,
+        batches,
+    )
+}
+
+
+def contract(table: str) -> ModuleType:
+    """The schema module of a table; every `gold.*` shares one."""
+    return gold if table.startswith("gold.") else CONTRACTS[table]
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """A folder of Delta tables, reached through one Spark session."""
+
+    spark: SparkSession
+    root: str
+
+    def path(self, table: str) -> str:
+        """Folder of a table: `bronze.samples` lies in `<root>/bronze/samples`."""
+        return f"{self.root}/{table.replace('.', '/')}"
+
+    def exists(self, table: str) -> bool:
+        """Whether the table has been created."""
+        return DeltaTable.isDeltaTable(self.spark, self.path(table))
+
+    def read(self, table: str, version: int | None = None) -> DataFrame:
+        """The table as it is, or as it was at a version."""
+        reader = self.spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        return reader.load(self.path(table))
+
+    def version(self, table: str) -> int:
+        """The table's newest version.
+
+        Raises:
+            NotFound: there is no such table.
+        """
+        # The log through Delta's own reader: right on any filesystem, and no Spark job.
+        jvm = self.spark._jvm
+        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(  # type: ignore[union-attr]
+            self.spark._jsparkSession, self.path(table)
+        )
+        version = int(log.update(False, self._none(), self._none()).version())
+        if version < 0:
+            raise NotFound(f"table {table} is not in {self.root}; run the pipeline first")
+        return version
+
+    def _none(self) -> object:
+        return self.spark._jvm.scala.Option.empty()  # type: ignore[union-attr]
+
+    def tables(self) -> list[str]:
+        """Names of the tables that exist, gold ones included."""
+        return [*(name for name in CONTRACTS if self.exists(name)), *self._gold()]
+
+    def _gold(self) -> list[str]:
+        folder, files = self._file(f"{self.root}/gold")
+        if not files.exists(folder):
+            return []
+        names = sorted(str(status.getPath().getName()) for status in files.listStatus(folder))
+        return [f"gold.{name}" for name in names]
+
+    def remove(self, folder: str) -> None:
+        """Delete a folder of the warehouse that is no table; none there is no error."""
+        path, files = self._file(folder)
+        files.delete(path, True)
+
+    def read_text(self, name: str) -> str | None:
+        """A small file of the warehouse; null where there is none."""
+        path, files = self._file(name)
+        if not files.exists(path):
+            return None
+        opened = files.open(path)
+        try:
+            return bytes(opened.readAllBytes()).decode()
+        finally:
+            opened.close()
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a small file whole or not at all, whatever kills the process."""
+        path, files = self._file(name)
+        aside, _ = self._file(f"{name}.{uuid.uuid4().hex}")
+        out = files.create(aside)
+        out.write(text.encode())
+        out.close()
+        files.delete(path, False)
+        files.rename(aside, path)
+
+    def _file(self, name: str) -> tuple[Any, Any]:
+        path = self.spark._jvm.org.apache.hadoop.fs.Path(name)  # type: ignore[union-attr]
+        return path, path.getFileSystem(self.spark._jsc.hadoopConfiguration())
+
+    def register(self) -> None:
+        """Make every existing table queryable by its name in this session.
+
+        Names of another warehouse that the session knew are forgotten; no file is touched.
+        """
+        existing = self.tables()
+        for layer in sorted({table.split(".")[0] for table in (*CONTRACTS, *existing)}):
+            self.spark.sql(f"CREATE DATABASE IF NOT EXISTS `{layer}`")
+            for known in self.spark.catalog.listTables(layer):
+                if not known.isTemporary:
+                    self.spark.sql(f"DROP TABLE `{layer}`.`{known.name}`")
+        for table in existing:
+            layer, name = table.split(".")
+            self.spark.sql(
+                f"CREATE TABLE `{layer}`.`{name}` USING delta LOCATION '{self.path(table)}'"
+            )
+
+    def create(self, table: str) -> None:
+        """Create a table by its contract, unless it exists."""
+        if self.exists(table):
+            return
+        module = contract(table)
+        builder = (
+            DeltaTable.create(self.spark)
+            .location(self.path(table))
+            .addColumns(module.SCHEMA)
+            .comment(module.GRAIN)
+        )
+        if module.CLUSTER_BY:
+            builder = builder.clusterBy(*module.CLUSTER_BY)
+        for name, condition in module.CHECKS.items():
+            # In the same commit; ALTER TABLE … ADD CONSTRAINT would scan and commit once each.
+            builder = builder.property(f"delta.constraints.{name}", condition)
+        builder.execute()
+
+
+def create_all(warehouse: Warehouse, recipe: str) -> None:
+    """Create every table that a cycle with this recipe writes."""
+    for table in (*CONTRACTS, gold.table(recipe)):
+        warehouse.create(table)
+
+
+def conform(frame: DataFrame, table: str) -> DataFrame:
+    """Exactly the columns of the table's contract, in its order and types.
+
+    Delta checks NOT NULL when it writes, so that a frame may say less than it keeps.
+    """
+    return frame.select(*(F.col(f.name).cast(f.dataType) for f in contract(table).SCHEMA))

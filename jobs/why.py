@@ -1,0 +1,158 @@
+"""Why a row is where it is: from its bytes in the dump to kept, the reasons or the error."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from jobs.runtime.errors import NotFound
+from jobs.runtime.tables import Warehouse
+from schemas import (
+    batches,
+    decisions,
+    duplicates,
+    gold,
+    image_signals,
+    pairs,
+    quarantine,
+    samples,
+    shards,
+    text_signals,
+)
+
+MOST: Final = 20  # chosen: a key that names more is a question for SQL
+# What a key may be, in the tables that know it.
+SAMPLE_KEYS: Final = ("sample_id", "url", "sample_key", "member", "media_sha256", "text_sha256")
+QUARANTINE_KEYS: Final = ("quarantine_id", "sample_key", "member", "media_sha256", "shard")
+BINARY: Final = frozenset({"clip_embedding"})
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Story:
+    """One row's way through the tables, in order: a table's name and what it says."""
+
+    subject: str
+    fate: str
+    steps: tuple[tuple[str, Row], ...]
+
+
+def explain(warehouse: Warehouse, key: str) -> list[Story]:
+    """The stories of everything that a key names, at most `MOST`.
+
+    Args:
+        warehouse: where to look.
+        key: a sample id, url, member name, key in a shard, sha256 or quarantine id.
+
+    Raises:
+        NotFound: no table knows the key.
+    """
+    found = _rows(warehouse, samples.TABLE, _any(SAMPLE_KEYS, key), limit=MOST)
+    stories = [_of_sample(warehouse, sample) for sample in found]
+    entries = _rows(warehouse, quarantine.TABLE, _any(QUARANTINE_KEYS, key), limit=MOST)
+    told = {sample["sample_id"] for sample in found}
+    stories += [
+        _of_quarantine(warehouse, entry) for entry in entries if entry["sample_id"] not in told
+    ]
+    if not stories:
+        raise NotFound(
+            f"{key!r} is no sample id, url, member, sha256 or quarantine id in {warehouse.root}; "
+            "`sluice sql` can search the captions"
+        )
+    return stories
+
+
+def _any(columns: Iterable[str], key: str) -> Column:
+    condition = F.lit(False)
+    for column in columns:
+        condition = condition | (F.col(column) == key)
+    return condition
+
+
+def _rows(
+    warehouse: Warehouse, table: str, condition: Column, *, limit: int | None = None
+) -> list[dict[str, Any]]:
+    frame = warehouse.read(table).where(condition)
+    frame = frame.select(*(name for name in frame.columns if name not in BINARY))
+    rows = (frame.limit(limit) if limit else frame).collect()
+    return [row.asDict(recursive=True) for row in rows]
+
+
+def _of_sample(warehouse: Warehouse, sample: Row) -> Story:
+    sample_id = F.col("sample_id") == sample["sample_id"]
+    steps: list[tuple[str, Row]] = [*_shard(warehouse, sample), (samples.TABLE, sample)]
+
+    def add(table: str, condition: Column) -> list[dict[str, Any]]:
+        rows = _rows(warehouse, table, condition)
+        steps.extend((table, row) for row in rows)
+        return rows
+
+    add(image_signals.TABLE, F.col("media_sha256") == sample["media_sha256"])
+    add(text_signals.TABLE, F.col("text_sha256") == sample["text_sha256"])
+    add(pairs.TABLE, sample_id)
+    add(duplicates.TABLE, sample_id)
+    decided = add(decisions.TABLE, sample_id)
+    refused = add(quarantine.TABLE, sample_id)
+    for recipe in {decision["recipe"] for decision in decided}:
+        if warehouse.exists(gold.table(recipe)):
+            add(gold.table(recipe), sample_id)
+    return Story(
+        subject=f"sample {sample['sample_id']}",
+        fate=_fate(decided, refused),
+        steps=_dated(warehouse, steps),
+    )
+
+
+def _of_quarantine(warehouse: Warehouse, entry: Row) -> Story:
+    steps: list[tuple[str, Row]] = [*_shard(warehouse, entry), (quarantine.TABLE, entry)]
+    return Story(
+        subject=f"quarantine {entry['quarantine_id']}",
+        fate=_fate([], [entry]),
+        steps=_dated(warehouse, steps),
+    )
+
+
+def _shard(warehouse: Warehouse, row: Row) -> list[tuple[str, Row]]:
+    condition = (F.col("dump") == row["dump"]) & (F.col("shard") == row["shard"])
+    return [(shards.TABLE, shard) for shard in _rows(warehouse, shards.TABLE, condition)]
+
+
+def _fate(decided: Sequence[Row], refused: Sequence[Row]) -> str:
+    """What became of it, in a line a recipe version.
+
+    >>> _fate([], [{"error_class": "empty_media", "stage": "ingest"}])
+    'quarantined: empty_media (ingest)'
+    """
+    if refused:
+        return "; ".join(f"quarantined: {row['error_class']} ({row['stage']})" for row in refused)
+    if not decided:
+        return "not decided yet"
+    latest = sorted(decided, key=lambda row: str(row["decided_at"]))
+    return "; ".join(
+        f"{row['recipe']} {row['recipe_version']}: "
+        + ("kept" if row["is_kept"] else f"rejected: {_said(row['reasons'])}")
+        for row in latest
+    )
+
+
+def _said(reasons: Iterable[Row]) -> str:
+    return ", ".join(
+        f"{reason['reason']} ({reason['signal']} {reason['value']}, must be {reason['threshold']})"
+        for reason in reasons
+    )
+
+
+def _dated(warehouse: Warehouse, steps: Iterable[tuple[str, Row]]) -> tuple[tuple[str, Row], ...]:
+    """Each row with the version of its table that brought it, by the ledger."""
+    told = list(steps)
+    names = {row["batch"] for _, row in told if "batch" in row}
+    entries = _rows(warehouse, batches.TABLE, F.col("batch").isin(*names))
+    versions = {entry["batch"]: entry["output_versions"] for entry in entries}
+    return tuple(
+        (table, {**row, "table_version": versions.get(row["batch"], {}).get(table)})
+        if "batch" in row
+        else (table, row)
+        for table, row in told
+    )

@@ -1,0 +1,1 @@
+"""The tables: one module per table, importing nothing but Spark's types."""

@@ -1,0 +1,28 @@
+"""Distinct media bytes, stored once however many items share them."""
+
+from typing import Final
+
+from pyspark.sql.types import BinaryType, IntegerType, LongType, StringType, StructType
+
+from schemas.field import field
+
+TABLE: Final = "bronze.media"
+GRAIN: Final = "one distinct content"
+KEY: Final = ("media_sha256",)
+SCHEMA: Final = StructType(
+    [
+        field("media_sha256", StringType(), "sha256 of the bytes, hex"),
+        field("md5", StringType(), "md5 of the bytes, hex: blocklists come in it"),
+        field("sha1", StringType(), "sha1 of the bytes, hex: blocklists come in it"),
+        field("size_bytes", LongType(), "length of the bytes"),
+        field("mime", StringType(), "type by magic bytes"),
+        field("header_width_px", IntegerType(), "width by the header, before orientation"),
+        field("header_height_px", IntegerType(), "height by the header, before orientation"),
+        field("content", BinaryType(), "the bytes"),
+        field("batch", StringType(), "stage/checkpoint/batch that wrote the row"),
+        field("run_id", StringType(), "run that wrote the row"),
+    ]
+)
+VOLATILE: Final = ("batch", "run_id")
+CLUSTER_BY: Final = ()  # wide rows: clustering would rewrite the pixels
+CHECKS: Final = {"has_bytes": "size_bytes > 0"}

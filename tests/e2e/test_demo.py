@@ -1,0 +1,349 @@
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from jobs import curate, cycle, recipe_diff, why
+from jobs.demo import truth
+from jobs.runtime.errors import GateFailed
+from schemas import error_classes
+from tests.e2e.conftest import Demo, versions
+
+Copy = Callable[..., Demo]
+Entry = tuple[str, str | None, int]
+
+
+def entry(row: Any) -> Entry:
+    return row["shard"], row["sample_key"], row["occurrence"]
+
+
+@pytest.fixture(scope="module")
+def fates(demo: Demo) -> dict[Entry, list[dict[str, Any]]]:
+    """What the tables say of every entry: quarantine rows, and decisions of samples."""
+    read = demo.plan.warehouse.read
+    decided = (
+        read("ops.decisions")
+        .join(read("bronze.samples"), "sample_id")
+        .selectExpr(
+            "shard",
+            "sample_key",
+            "occurrence",
+            "is_kept",
+            "first_reason",
+            "sample_id",
+            "transform(reasons, r -> r.reason) AS reasons",
+            "media_sha256",
+            "is_extension_mismatch",
+        )
+    )
+    found: dict[Entry, list[dict[str, Any]]] = {}
+    for row in decided.collect():
+        found.setdefault(entry(row), []).append(row.asDict())
+    samples = {row.sample_id: row for row in read("bronze.samples").collect()}
+    for row in read("ops.quarantine").collect():
+        refused = row.asDict()
+        known = samples.get(row.sample_id)
+        refused["occurrence"] = known.occurrence if known else _occurrence(row)
+        found.setdefault(entry(refused), []).append(refused)
+    return found
+
+
+def _occurrence(row: Any) -> int:
+    # Only a duplicate key comes again; its detail says which time it was.
+    if row.error_class != "duplicate_key":
+        return 0
+    return int(row.detail.split()[1]) - 1
+
+
+@pytest.fixture(scope="module")
+def planted(demo: Demo) -> list[dict[str, Any]]:
+    return truth.expected(demo.dump)
+
+
+def test_every_member_of_every_tar_is_decided_or_quarantined_exactly_once(
+    demo: Demo, fates: dict[Entry, list[dict[str, Any]]]
+) -> None:
+    listed = {(e.shard, e.sample_key, e.occurrence) for e in truth.listing(demo.dump)}
+
+    assert listed == set(fates)
+    assert {len(rows) for rows in fates.values()} == {1}
+
+
+def test_every_planted_quarantine_has_its_class(
+    planted: list[dict[str, Any]], fates: dict[Entry, list[dict[str, Any]]]
+) -> None:
+    expected = {entry(p): p["error_class"] for p in planted if p["fate"] == "quarantined"}
+    found = {key: rows[0]["error_class"] for key, rows in fates.items() if "error_class" in rows[0]}
+
+    assert found == expected
+    # What the demo cannot plant is planted by the reader's own tests.
+    assert set(expected.values()) == set(error_classes.ERROR_CLASSES) - {
+        "member_too_large",
+        "text_not_scored",
+    }
+
+
+def test_every_planted_rejection_has_its_reason(
+    planted: list[dict[str, Any]], fates: dict[Entry, list[dict[str, Any]]]
+) -> None:
+    expected = [p for p in planted if p["fate"] == "rejected" and p["reason"] != "clip_score"]
+    missed = [p for p in expected if p["reason"] not in fates[entry(p)][0]["reasons"]]
+
+    assert missed == []
+    assert {p["reason"] for p in expected} >= {
+        "duplicate_exact",
+        "duplicate_media",
+        "duplicate_perceptual",
+        "text_length",
+        "text_language",
+        "image_size",
+        "image_aspect",
+    }
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "duplicate_exact",
+        "duplicate_perceptual",
+        "text_length",
+        "text_language",
+        "image_size",
+        "image_aspect",
+    ],
+)
+def test_no_other_entry_is_rejected_for_a_planted_reason(
+    reason: str, planted: list[dict[str, Any]], fates: dict[Entry, list[dict[str, Any]]]
+) -> None:
+    found = {key for key, rows in fates.items() if reason in rows[0].get("reasons", ())}
+    expected = {entry(p) for p in planted if p["reason"] == reason}
+    # Chinese has no spaces, so too few words; a text that is all but empty has no sure language.
+    excused = {"text_length": {"text_zh"}, "text_language": {"text_empty", "text_one_word"}}
+    may_be = {entry(p) for p in planted if p["group"] in excused.get(reason, ())}
+
+    assert expected <= found <= expected | may_be
+
+
+def test_copies_share_their_bytes_and_leave_one_survivor(
+    demo: Demo, planted: list[dict[str, Any]], fates: dict[Entry, list[dict[str, Any]]]
+) -> None:
+    read = demo.plan.warehouse.read
+    media = read("bronze.media")
+    signals = read("silver.image_signals")
+
+    assert media.count() == media.select("media_sha256").distinct().count()
+    assert media.count() == read("bronze.samples").select("media_sha256").distinct().count()
+    assert signals.count() == media.count()
+    copies = [p for p in planted if p["group"] in ("exact_copy", "media_copy")]
+    assert Counter(p["group"] for p in copies) == {"exact_copy": 30, "media_copy": 30}
+    by_key = {p["sample_key"]: fates[entry(p)][0] for p in planted if p["sample_key"]}
+    for copied in copies:
+        original = by_key[copied["original"]]
+        assert original["media_sha256"] == by_key[copied["sample_key"]]["media_sha256"]
+        assert not {"duplicate_exact", "duplicate_media"} & set(original["reasons"])
+
+
+def test_swapped_captions_are_rejected_and_fitting_ones_are_not(
+    planted: list[dict[str, Any]], fates: dict[Entry, list[dict[str, Any]]]
+) -> None:
+    def share_rejected(group: str) -> float:
+        rows = [fates[entry(p)][0] for p in planted if p["group"] == group]
+        return sum("clip_score" in row["reasons"] for row in rows) / len(rows)
+
+    assert share_rejected("swapped_caption") >= 0.95
+    assert share_rejected("scene") <= 0.05
+
+
+def test_odd_formats_are_scored_with_their_flags(
+    demo: Demo, planted: list[dict[str, Any]], fates: dict[Entry, list[dict[str, Any]]]
+) -> None:
+    signals = {
+        row.media_sha256: row.asDict()
+        for row in demo.plan.warehouse.read("silver.image_signals").collect()
+    }
+    flagged = [p for p in planted if p["flags"] and p["fate"] != "quarantined"]
+    assert len(flagged) > 1000
+    for p in flagged:
+        row = fates[entry(p)][0]
+        found = signals[row["media_sha256"]] | {
+            "is_extension_mismatch": row["is_extension_mismatch"]
+        }
+        assert {flag: found[flag] for flag in p["flags"]} == p["flags"], p
+
+
+def test_every_batch_adds_up_and_so_does_the_whole(demo: Demo) -> None:
+    rows = demo.plan.warehouse.read("ops.batches").collect()
+    for row in rows:
+        assert row.rows_in == row.rows_kept + row.rows_rejected + row.rows_quarantined
+    by_stage = {row.stage: row for row in rows}
+    assert by_stage["ingest"].rows_kept == by_stage["pair"].rows_in
+    assert by_stage["pair"].rows_kept == by_stage["dedup"].rows_in == by_stage["curate"].rows_in
+    assert by_stage["curate"].rows_kept == by_stage["publish"].rows_kept
+
+
+def test_commits_and_rows_carry_the_run(demo: Demo) -> None:
+    assert demo.run is not None
+    spark, warehouse = demo.plan.warehouse.spark, demo.plan.warehouse
+    history = spark.sql(f"DESCRIBE HISTORY delta.`{warehouse.path('gold.default')}`")
+    said = [json.loads(row.userMetadata) for row in history.collect() if row.userMetadata]
+
+    assert {each["run_id"] for each in said} == {demo.run.run_id}
+    assert [
+        r.run_id for r in warehouse.read("gold.default").select("run_id").distinct().collect()
+    ] == [demo.run.run_id]
+
+
+def test_a_second_run_makes_no_version(copy: Copy) -> None:
+    again = copy()
+    before = versions(again.plan)
+
+    cycle.run(again.plan, command="again")
+
+    assert versions(again.plan) == before
+
+
+def test_the_same_dump_under_another_name_runs_no_model(demo: Demo, copy: Copy) -> None:
+    twice = copy(more_dumps=({"name": "again", "path": str(demo.dump)},))
+    before = versions(twice.plan)
+    read = twice.plan.warehouse.read
+    counts = {t: read(t).count() for t in ("bronze.samples", "ops.quarantine", "silver.pairs")}
+
+    cycle.run(twice.plan, command="again")
+
+    after = versions(twice.plan)
+    for table in ("bronze.media", "silver.image_signals"):
+        assert after[table] == before[table], table
+    assert after["silver.text_signals"] == before["silver.text_signals"]
+    assert {t: read(t).count() for t in counts} == {t: 2 * n for t, n in counts.items()}
+    second = read("ops.decisions").join(
+        read("bronze.samples").where("dump = 'again'").select("sample_id"), "sample_id"
+    )
+    # Its every sample is an exact copy of an earlier one.
+    assert second.count() == read("silver.pairs").count() / 2
+    assert (
+        second.where("array_contains(transform(reasons, r -> r.reason), 'duplicate_exact')").count()
+        == second.count()
+    )
+
+
+def test_a_threshold_moves_exactly_the_rows_that_the_diff_names_and_runs_no_model(
+    copy: Copy,
+) -> None:
+    stricter = copy("recipe.overrides.alignment.min=0.55")
+    warehouse = stricter.plan.warehouse
+    before = cycle.plan(
+        stricter.plan.config.model_copy(
+            update={
+                "recipe": stricter.plan.config.recipe.model_copy(
+                    update={"overrides": {"shorter_side": {"min": 64}}}
+                )
+            }
+        ),
+        warehouse.spark,
+    ).recipe
+    moved = recipe_diff.diff(
+        curate.all_candidates(warehouse, stricter.plan.scoring), before, stricter.plan.recipe
+    )
+    named = {row.sample_id for row in moved.collect()}
+    assert {row["movement"] for row in recipe_diff.summary(moved)} == {"leaves"}
+    was = {row.sample_id for row in warehouse.read("gold.default").collect()}
+    signals = [warehouse.version(f"silver.{side}_signals") for side in ("image", "text")]
+
+    cycle.run(stricter.plan, command="re-threshold")
+
+    now = {row.sample_id for row in warehouse.read("gold.default").collect()}
+    assert named
+    assert was - now == named
+    assert now <= was
+    assert [warehouse.version(f"silver.{side}_signals") for side in ("image", "text")] == signals
+
+
+def test_an_image_above_the_nsfw_threshold_is_rejected_for_it(copy: Copy, demo: Demo) -> None:
+    read = demo.plan.warehouse.read
+    scores = [
+        r.nsfw_score for r in read("gold.default").orderBy(F.desc("nsfw_score")).limit(2).collect()
+    ]
+    threshold = sum(scores) / 2
+    stricter = copy(f"recipe.overrides.nsfw.below={threshold}")
+
+    cycle.run(stricter.plan, command="nsfw")
+
+    decided = stricter.plan.warehouse.read("ops.decisions").where(
+        F.col("recipe_version") == stricter.plan.recipe.version
+    )
+    # Copies of the image are rejected for it too; of what was kept, it is the one that leaves.
+    was_kept = read("gold.default").select("sample_id")
+    rejected = decided.where("first_reason = 'nsfw'").join(was_kept, "sample_id").collect()
+    assert len(rejected) == 1
+    reason = rejected[0].reasons[0]
+    assert float(reason.value) == pytest.approx(scores[0], rel=1e-5)
+    assert reason.threshold == f"< {threshold:.6g}"
+
+
+def test_a_failed_gate_publishes_nothing_and_leaves_gold_as_it_was(copy: Copy) -> None:
+    strict = copy("quality.min_rows=1000000", "recipe.overrides.alignment.min=0.55")
+    warehouse = strict.plan.warehouse
+    before = warehouse.version("gold.default")
+
+    with pytest.raises(GateFailed, match="enough rows") as refusal:
+        cycle.run(strict.plan, command="gate")
+
+    assert refusal.value.exit_code == 3
+    assert warehouse.version("gold.default") == before
+    page = (strict.plan.report_folder / "index.html").read_text()
+    assert "enough rows" in page
+
+
+def test_why_tells_kept_rejected_and_quarantined(
+    demo: Demo, fates: dict[Entry, list[dict[str, Any]]]
+) -> None:
+    rows = [r[0] for r in fates.values()]
+    kept = next(r for r in rows if r.get("is_kept"))
+    rejected = next(r for r in rows if r.get("first_reason") == "duplicate_perceptual")
+    refused = next(r for r in rows if r.get("error_class") == "empty_media")
+    scored = next(r for r in rows if r.get("error_class") == "truncated_image")
+
+    def story(key: str) -> why.Story:
+        (told,) = why.explain(demo.plan.warehouse, key)
+        return told
+
+    assert story(kept["sample_id"]).fate.endswith("kept")
+    assert "duplicate_perceptual" in story(rejected["sample_id"]).fate
+    assert story(refused["quarantine_id"]).fate == "quarantined: empty_media (ingest)"
+    assert story(scored["sample_id"]).fate == "quarantined: truncated_image (pair)"
+    tables = [table for table, _ in story(kept["sample_id"]).steps]
+    assert tables == [
+        "bronze.shards",
+        "bronze.samples",
+        "silver.image_signals",
+        "silver.text_signals",
+        "silver.pairs",
+        *["silver.duplicates"] * 3,
+        "ops.decisions",
+        "gold.default",
+    ]
+    bronze = dict(story(kept["sample_id"]).steps)["bronze.samples"]
+    shard = (demo.dump / bronze["shard"]).read_bytes()
+    import hashlib
+
+    start = bronze["shard_offset_bytes"]
+    content = shard[start : start + bronze["size_bytes"]]
+    assert hashlib.sha256(content).hexdigest() == bronze["media_sha256"]
+    assert bronze["table_version"] >= 1
+
+
+def test_the_report_adds_up(demo: Demo) -> None:
+    numbers = json.loads((demo.plan.report_folder / "report.json").read_text())
+    funnel = numbers["funnel"]
+
+    assert funnel["met"] == len(truth.listing(demo.dump))
+    assert funnel["met"] == funnel["quarantined"] + funnel["rejected"] + funnel["kept"]
+    assert funnel["gold"] == funnel["kept"]
+
+
+def test_nothing_was_written_outside_by_a_member_that_climbs(demo: Demo) -> None:
+    assert not list(demo.folder.parent.glob("x.*"))
+    assert not list(demo.folder.parent.parent.glob("x.*"))

@@ -1,0 +1,87 @@
+"""The least dump that still has trouble: three shards, copies across and within them."""
+
+import io
+import itertools
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import yaml
+from PIL import Image
+from pyspark.sql import SparkSession
+
+from jobs import cycle
+from jobs.cycle import Plan
+from jobs.demo import scenes, trouble
+from jobs.demo.trouble import File
+from jobs.runtime.config import load
+from jobs.runtime.tables import create_all
+
+SIDES_PX: Final = (260, 200)
+SHARDS: Final = ("a.tar", "b.tar", "c.tar")
+Item = tuple[File, ...]  # an image and its text, or less
+
+
+def write(folder: Path) -> None:
+    """Write the shards; the same bytes every time."""
+    folder.mkdir(parents=True)
+    for name, items in zip(SHARDS, _contents(), strict=True):
+        with tarfile.open(folder / name, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for number, file in ((n, file) for n, item in enumerate(items) for file in item):
+                member = tarfile.TarInfo(f"{number:03d}.{file.extension}")
+                member.size = len(file.content)
+                tar.addfile(member, io.BytesIO(file.content))
+
+
+def config(folder: Path, dump: Path) -> Path:
+    """Write a configuration: one shard a batch, two cores, the rest as by default."""
+    settings = {
+        "warehouse": "warehouse",
+        "dumps": [{"name": "three", "path": str(dump)}],
+        "recipe": {"overrides": {"shorter_side": {"min": 64}}},
+        "quality": {"max_quarantined_share": 0.5},
+        "spark": {"master": "local[2]", "shuffle_partitions": 2},
+        "ingest": {"shards_per_batch": 1},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def run(config_file: Path, spark: SparkSession) -> Plan:
+    """Every stage once in this process; no record, no report."""
+    planned = cycle.plan(load(str(config_file)), spark)
+    create_all(planned.warehouse, planned.recipe.name)
+    for name in cycle.STAGE_NAMES:
+        cycle.run_stage(planned, name, run_id="test")
+    return planned
+
+
+def _contents() -> tuple[Sequence[Item], ...]:
+    drawn = _drawn(np.random.default_rng(3))
+    pictures, captions = zip(*itertools.islice(drawn, 12), strict=True)
+    images = [trouble.encode(picture, "jpg", quality=90) for picture in pictures]
+    sound = list(zip(images, captions, strict=True))
+    halved = trouble.resized(pictures[1])
+    other_words = _text(f"{captions[2].content.decode()}, drawn")
+    return (
+        [*sound[:4], (trouble.truncated_jpeg(pictures[4]), captions[4]), (sound[4][0],)],
+        # A copy of an earlier shard, one of this shard, a picture under another caption.
+        [*sound[5:8], sound[0], sound[5], (sound[2][0], other_words), (halved, captions[1])],
+        [*sound[9:], (trouble.reencoded(pictures[6]), captions[6]), (sound[8][0], _text("no"))],
+    )
+
+
+def _drawn(rng: np.random.Generator) -> Iterator[tuple[Image.Image, File]]:
+    width_px, height_px = SIDES_PX
+    while True:
+        scene = scenes.draw(rng, split="held_out")
+        picture = scenes.render(scene, rng, width_px=width_px, height_px=height_px)
+        yield picture, _text(scenes.caption(scene, rng))
+
+
+def _text(text: str) -> File:
+    return File("txt", text.encode())

@@ -1,0 +1,177 @@
+"""A compiled recipe gives every reason, in order, and lets nothing unmeasured pass."""
+
+import math
+
+import pytest
+import yaml
+
+from jobs import recipe
+from schemas import decisions
+
+VERDICT = "struct<is_duplicate: boolean, representative_id: string, similarity: float>"
+CANDIDATES = (
+    "sample_id string, chars int, words int, language string, language_score float,"
+    " shorter_side_px int, aspect_ratio double, nsfw_score float, clip_score float,"
+    f" sharpness float, duplicate_exact_pair {VERDICT}, duplicate_exact_media {VERDICT},"
+    f" duplicate_phash {VERDICT}"
+)
+UNIQUE = (False, "self", 1.0)
+GOOD = {
+    "chars": 40,
+    "words": 7,
+    "language": "en",
+    "language_score": 0.97,
+    "shorter_side_px": 512,
+    "aspect_ratio": 1.5,
+    "nsfw_score": 0.01,
+    "clip_score": 0.33,
+    "sharpness": 120.0,
+    "duplicate_exact_pair": UNIQUE,
+    "duplicate_exact_media": UNIQUE,
+    "duplicate_phash": UNIQUE,
+}
+DEFAULT = recipe.load("default", overrides={}, thresholds={"clip_score": 0.21})
+SIGNAL_OF = {rule.name: rule.signal for rule in DEFAULT.rules}
+
+# changes to a good candidate -> the rules that reject it
+CASES = [
+    ({}, []),
+    ({"chars": 4}, ["caption_chars"]),
+    ({"chars": 5}, []),
+    ({"chars": 1000}, []),
+    ({"chars": 1001}, ["caption_chars"]),
+    ({"words": 2}, ["caption_words"]),
+    ({"words": 3}, []),
+    ({"language": "de", "language_score": 0.95}, ["language"]),
+    ({"language": "de", "language_score": 0.8}, ["language"]),
+    ({"language": "de", "language_score": 0.79}, []),
+    ({"language": "en", "language_score": 0.2}, []),
+    ({"shorter_side_px": 199}, ["shorter_side"]),
+    ({"shorter_side_px": 200}, []),
+    ({"aspect_ratio": 3.0}, []),
+    ({"aspect_ratio": 3.01}, ["aspect"]),
+    ({"clip_score": 0.2}, ["alignment"]),
+    ({"clip_score": 0.22}, []),
+    ({"clip_score": -1.0}, ["alignment"]),
+    ({"nsfw_score": 0.499}, []),
+    ({"nsfw_score": 0.5}, ["nsfw"]),
+    ({"duplicate_exact_pair": (True, "first", 1.0)}, ["exact"]),
+    ({"duplicate_exact_media": (True, "first", 1.0)}, ["media"]),
+    ({"duplicate_phash": (True, "first", 0.97)}, ["perceptual"]),
+    *[({signal: None}, [name]) for name, signal in SIGNAL_OF.items()],
+    ({"language_score": None}, ["language"]),
+    ({"language_score": math.nan}, ["language"]),
+    ({"aspect_ratio": math.nan}, ["aspect"]),
+    ({"clip_score": math.nan}, ["alignment"]),
+    ({"nsfw_score": math.nan}, ["nsfw"]),
+    ({"duplicate_phash": (None, None, None)}, ["perceptual"]),
+    (dict.fromkeys(GOOD), list(SIGNAL_OF)),
+    ({"nsfw_score": 0.9, "chars": 2, "words": 1}, ["caption_chars", "caption_words", "nsfw"]),
+]
+
+
+def candidates(spark, changes):
+    rows = [
+        tuple({"sample_id": f"{number}", **GOOD, **change}.values())
+        for number, change in enumerate(changes)
+    ]
+    return spark.createDataFrame(rows, CANDIDATES).coalesce(1)
+
+
+def reasons(spark, policy, changes):
+    """What the policy says of a good candidate with each of the changes."""
+    judged = candidates(spark, changes).select("sample_id", recipe.reasons(policy).alias("reasons"))
+    by_id = {row.sample_id: row.reasons for row in judged.collect()}
+    return [by_id[f"{number}"] for number in range(len(changes))]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A policy of the rules given, each with the fields that are not in all of them."""
+
+    def written(**rules):
+        all_of_them = {"reason": "odd", "source": "a test"}
+        tree = {"name": "mine", "rules": {name: all_of_them | rules[name] for name in rules}}
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+        return recipe.load(str(tmp_path / "mine.yaml"), overrides={}, thresholds={})
+
+    return written
+
+
+def test_each_rule_rejects_from_its_limit_on_and_where_its_signal_is_missing(spark):
+    judged = reasons(spark, DEFAULT, [changes for changes, _ in CASES])
+
+    got = [
+        (case[0], [reason.rule for reason in row]) for case, row in zip(CASES, judged, strict=True)
+    ]
+    assert got == CASES
+
+
+def test_a_reason_shows_value_and_threshold(spark):
+    changes = [
+        {"chars": 5000},
+        {"clip_score": 0.123456789},
+        {"language": "de", "language_score": 0.95},
+        {"duplicate_phash": (True, "first", 0.97)},
+        {"nsfw_score": math.nan},
+    ]
+
+    shown = [row[0].asDict() for row in reasons(spark, DEFAULT, changes)]
+
+    assert [(s["reason"], s["signal"], s["value"], s["threshold"]) for s in shown] == [
+        ("text_length", "chars", "5000", ">= 5 and <= 1000"),
+        ("clip_score", "clip_score", "0.123457", ">= 0.21"),
+        ("text_language", "language", "de 0.950000", "en or less than 0.8 sure"),
+        ("duplicate_perceptual", "duplicate_phash", "first", "no earlier match"),
+        ("nsfw", "nsfw_score", None, "< 0.5"),
+    ]
+
+
+def test_the_column_has_the_type_that_decisions_store(spark):
+    column = candidates(spark, [{}]).select(recipe.reasons(DEFAULT).alias("reasons")).schema[0]
+
+    assert not column.nullable
+    assert not column.dataType.containsNull
+    assert column.dataType.elementType.simpleString() == decisions.REASON.simpleString()
+
+
+@pytest.mark.parametrize("name", SIGNAL_OF)
+def test_every_rule_of_the_default_recipe_rejects_something_that_no_other_does(name):
+    assert any(rejecting == [name] for _, rejecting in CASES)
+
+
+def test_each_bound_keeps_what_it_says(spark, written):
+    policy = written(
+        at_least={"signal": "sharpness", "min": 10},
+        more={"signal": "sharpness", "above": 10},
+        at_most={"signal": "sharpness", "max": 10},
+        less={"signal": "sharpness", "below": 10},
+        between={"signal": "sharpness", "above": 9, "below": 11},
+    )
+
+    judged = reasons(spark, policy, [{"sharpness": value} for value in (9.0, 10.0, 11.0)])
+
+    assert [[reason.rule for reason in row] for row in judged] == [
+        ["at_least", "more", "between"],
+        ["more", "less"],
+        ["at_most", "less", "between"],
+    ]
+
+
+def test_a_missing_value_passes_only_where_the_recipe_says_so(spark, written):
+    policy = written(only={"signal": "sharpness", "min": 10, "missing": "pass"})
+
+    judged = reasons(spark, policy, [{"sharpness": v} for v in (None, math.nan, 9.0)])
+
+    assert [len(row) for row in judged] == [0, 0, 1]
+
+
+def test_text_of_a_recipe_is_a_literal_and_never_sql(spark, written):
+    injected = "en') OR true --"
+    policy = written(
+        only={"signal": "language", "one_of": [injected], "min_confidence": 0.5, "reason": "odd"}
+    )
+
+    [[reason]] = reasons(spark, policy, [{}])
+
+    assert reason.threshold == f"{injected} or less than 0.5 sure"

@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from jobs.runtime import streams
+from jobs.runtime.errors import CheckpointBusy, LedgerMismatch
+from jobs.runtime.streams import Batch, Outcome, Stage
+from jobs.runtime.tables import Warehouse
+from schemas import batches, pairs
+
+
+@pytest.fixture
+def warehouse(spark: SparkSession, tmp_path: Path) -> Warehouse:
+    made = Warehouse(spark, str(tmp_path))
+    spark.range(5).write.format("delta").save(made.path("bronze.numbers"))
+    made.create(batches.TABLE)
+    return made
+
+
+def counting(batch: Batch) -> Outcome:
+    return Outcome(rows_in=batch.frame.count(), rows_kept=batch.frame.count())
+
+
+def stage(process: streams.Callable[[Batch], Outcome] = counting) -> Stage:
+    return Stage(
+        name="count",
+        checkpoint="v1",
+        source="bronze.numbers",
+        columns=("id",),
+        process=process,
+        outputs=(),
+    )
+
+
+def test_a_batch_is_processed_once_and_entered_in_the_ledger(warehouse: Warehouse) -> None:
+    assert streams.run(warehouse, stage(), run_id="r1") == 1
+    assert streams.run(warehouse, stage(), run_id="r2") == 0
+
+    (row,) = warehouse.read(batches.TABLE).collect()
+    assert (row.stage, row.rows_in, row.rows_kept, row.run_id) == ("count", 5, 5, "r1")
+    assert row.input_versions == {"bronze.numbers": 0}
+
+
+def test_a_stage_that_loses_a_row_is_refused_and_its_batch_comes_again(
+    warehouse: Warehouse,
+) -> None:
+    def losing(batch: Batch) -> Outcome:
+        rows = batch.frame.count()
+        return Outcome(rows_in=rows, rows_kept=rows - 1)
+
+    with pytest.raises(LedgerMismatch, match="5 rows came in, 4 are accounted for"):
+        streams.run(warehouse, stage(losing), run_id="r1")
+    assert warehouse.read(batches.TABLE).count() == 0
+
+    streams.run(warehouse, stage(), run_id="r2")
+    assert warehouse.read(batches.TABLE).count() == 1
+
+
+def test_a_second_driver_on_a_checkpoint_is_refused(warehouse: Warehouse) -> None:
+    folder = f"{warehouse.root}/_checkpoints/count/v1"
+    with streams.exclusive(folder), pytest.raises(CheckpointBusy, match="another live driver"):
+        streams.run(warehouse, stage(), run_id="r1")
+
+    assert streams.run(warehouse, stage(), run_id="r1") == 1
+
+
+def test_a_replayed_append_is_skipped(warehouse: Warehouse) -> None:
+    warehouse.create(pairs.TABLE)
+    spark = warehouse.spark
+    batch = Batch(
+        warehouse=warehouse,
+        stage="pair",
+        checkpoint="v1",
+        generation="g",
+        batch_id=0,
+        run_id="r",
+        frame=spark.range(0),
+    )
+    row = spark.range(3).select(
+        F.col("id").cast("string").alias("sample_id"),
+        F.col("id").alias("ingest_ordinal"),
+        F.lit(0.5).alias("clip_score"),
+        *(
+            F.lit("x").alias(name)
+            for name in pairs.SCHEMA.names
+            if name.endswith(("sha256", "set"))
+        ),
+    )
+
+    for _ in range(2):
+        batch.append(batch.stamped(row, at="paired_at"), pairs.TABLE)
+
+    assert warehouse.read(pairs.TABLE).count() == 3
+    assert warehouse.version(pairs.TABLE) == 1
+    assert batch.written(pairs.TABLE) == 3
+
+
+def test_the_ledger_itself_refuses_a_row_that_does_not_add_up(warehouse: Warehouse) -> None:
+    constraints = warehouse.spark.sql(
+        f"SHOW TBLPROPERTIES delta.`{warehouse.path(batches.TABLE)}`"
+    ).collect()
+
+    assert "delta.constraints.adds_up" in {row.key for row in constraints}

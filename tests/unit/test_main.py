@@ -1,0 +1,77 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs.__main__ import _cell, _seconds, app
+from jobs.runtime.errors import ConfigError
+
+runner = CliRunner()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["demo"],
+        ["init"],
+        ["run"],
+        ["stage"],
+        ["status"],
+        ["sql"],
+        ["why"],
+        ["recipe", "diff"],
+        ["report"],
+        ["models", "check"],
+    ],
+)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    answered = runner.invoke(app, [*command, "--help"])
+
+    assert answered.exit_code == 0
+    assert "Usage" in answered.output
+
+
+def test_help_answers_without_loading_spark() -> None:
+    code = (
+        "import sys; from jobs.__main__ import app; "
+        "print([m for m in ('pyspark', 'mlflow', 'onnxruntime') if m in sys.modules])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd()
+    )
+
+    assert said.stdout.strip() == "[]"
+
+
+def test_a_missing_configuration_is_one_line_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answered = runner.invoke(app, ["run", "--dry-run"])
+
+    assert answered.exit_code == 2
+    assert "sluice init" in answered.output
+
+
+def test_a_wrong_key_names_the_allowed_ones(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("warehouse: w\ndumps: [{name: d, path: p}]\n")
+    answered = runner.invoke(app, ["run", str(config), "--dry-run", "--set", "dumpz=1"])
+
+    assert answered.exit_code == 2
+    assert "dumps" in answered.output
+
+
+@pytest.mark.parametrize("period", ["", "30", "s", "-5s", "0s", "5x", "1.2.3s"])
+def test_a_period_that_is_none_is_refused(period: str) -> None:
+    with pytest.raises(ConfigError, match="30s"):
+        _seconds(period)
+
+
+def test_a_cell_is_short_and_printable() -> None:
+    assert _cell("a\x1b[31mb\n") == "a [31mb "
+    assert _cell(b"\0" * 7) == "<7 bytes>"
+    assert len(_cell("x" * 5000)) == 300

@@ -1,0 +1,207 @@
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from jobs.sources.entry import Entry, Limits
+from jobs.sources.webdataset import entries
+from schemas.error_classes import ERROR_CLASSES
+
+LIMITS = Limits(max_member_bytes=1_000_000, max_pixels=1_000_000)
+
+
+def picture(seed: int = 0, kind: str = "PNG") -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    with io.BytesIO() as file:
+        Image.fromarray(pixels).save(file, kind)
+        return file.getvalue()
+
+
+def tar(members: Iterable[tuple[str, bytes] | tarfile.TarInfo]) -> bytes:
+    with io.BytesIO() as file:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            for member in members:
+                if isinstance(member, tarfile.TarInfo):
+                    archive.addfile(member)
+                    continue
+                name, content = member
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        return file.getvalue()
+
+
+def read(content: bytes, limits: Limits = LIMITS) -> list[Entry]:
+    return list(entries(io.BytesIO(content), limits))
+
+
+def fates(content: bytes, limits: Limits = LIMITS) -> list[tuple[str | None, str | None]]:
+    return [(entry.sample_key, entry.error_class) for entry in read(content, limits)]
+
+
+PAIR = [("a.png", picture()), ("a.txt", b"a red circle")]
+
+
+def test_members_of_one_key_make_one_item() -> None:
+    (entry,) = read(tar([*PAIR, ("a.json", json.dumps({"url": "http://x/y", "n": 1}).encode())]))
+
+    assert entry.error_class is None
+    assert (entry.sample_key, entry.member, entry.caption) == ("a", "a.png", "a red circle")
+    assert (entry.url, entry.extra) == ("http://x/y", {"n": "1"})
+    assert (entry.mime, entry.header_width_px, entry.header_height_px) == ("image/png", 30, 20)
+
+
+def test_the_offset_leads_to_the_bytes_of_the_media() -> None:
+    content = tar([("0.txt", b"before"), ("0.png", picture(1)), *PAIR])
+    for entry in read(content):
+        start = entry.shard_offset_bytes
+        assert content[start : start + entry.size_bytes] == entry.content
+
+
+def test_the_caption_may_stand_in_the_side_car_but_camera_facts_are_not_kept() -> None:
+    side_car = json.dumps({"caption": "a blue square", "exif": "{GPS}"}).encode()
+    (entry,) = read(tar([("a.png", picture()), ("a.json", side_car)]))
+
+    assert entry.caption == "a blue square"
+    assert entry.extra == {}
+
+
+def test_a_side_car_that_is_no_json_costs_only_its_facts() -> None:
+    (entry,) = read(tar([*PAIR, ("a.json", b"{")]))
+
+    assert entry.error_class is None
+    assert entry.extra == {"json_error": "JSONDecodeError"}
+
+
+@pytest.mark.parametrize(
+    ("members", "error_class"),
+    [
+        ([("a.txt", b"alone")], "missing_image"),
+        ([("a.npy", b"neither")], "missing_image"),
+        ([("a.png", picture())], "missing_caption"),
+        ([("a.png", picture()), ("a.txt", b"\xff\xfe")], "caption_not_utf8"),
+        ([("a.png", b""), ("a.txt", b"empty")], "empty_media"),
+        ([("a.png", b"<svg/>"), ("a.txt", b"no image")], "not_an_image"),
+        ([("../../x.png", picture()), ("../../x.txt", b"climbs")], "unsafe_member_name"),
+        ([("/x.png", picture()), ("/x.txt", b"absolute")], "unsafe_member_name"),
+    ],
+)
+def test_a_bad_item_is_refused_under_its_class_and_its_neighbours_stay(
+    members: list[tuple[str, bytes]], error_class: str
+) -> None:
+    content = tar(
+        [
+            ("0.png", picture(1)),
+            ("0.txt", b"first"),
+            *members,
+            *((name.replace("a", "z"), data) for name, data in PAIR),
+        ]
+    )
+
+    found = [fate for _, fate in fates(content)]
+
+    assert found == [None, error_class, None]
+    assert error_class in ERROR_CLASSES
+
+
+def test_a_link_is_refused_and_never_followed() -> None:
+    link = tarfile.TarInfo("a.png")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+
+    assert fates(tar([link, ("a.txt", b"a link")])) == [("a", "unsafe_member_type")]
+
+
+def test_a_member_over_the_limit_is_refused_unread() -> None:
+    small = Limits(max_member_bytes=100, max_pixels=1_000_000)
+
+    assert fates(tar(PAIR), small) == [("a", "member_too_large")]
+
+
+def test_more_pixels_than_allowed_are_refused_by_the_header() -> None:
+    few = Limits(max_member_bytes=1_000_000, max_pixels=599)
+
+    assert fates(tar(PAIR), few) == [("a", "too_many_pixels")]
+
+
+def test_a_key_that_comes_again_is_a_duplicate_with_its_own_occurrence() -> None:
+    again = [("a.png", picture(2)), ("a.txt", b"another")]
+    found = read(tar([*PAIR, ("b.png", picture(1)), ("b.txt", b"between"), *again, *again]))
+
+    assert [(e.sample_key, e.occurrence, e.error_class) for e in found] == [
+        ("a", 0, None),
+        ("b", 0, None),
+        ("a", 1, "duplicate_key"),
+        ("a", 2, "duplicate_key"),
+    ]
+
+
+def test_folders_are_no_items() -> None:
+    folder = tarfile.TarInfo("f")
+    folder.type = tarfile.DIRTYPE
+
+    assert fates(tar([folder, ("f/a.png", picture()), ("f/a.txt", b"inside")])) == [("f/a", None)]
+
+
+def test_bytes_that_are_no_tar_are_one_unreadable_shard() -> None:
+    assert fates(b"x" * 5000) == [(None, "unreadable_shard")]
+    assert fates(b"") == [(None, "unreadable_shard")]
+
+
+def test_garbage_between_members_is_said_and_not_taken_for_the_end() -> None:
+    whole = tar([*PAIR, ("b.png", picture(1)), ("b.txt", b"after")])
+    position = whole.index(b"b.png")
+    broken = whole[:position] + b"\xff" * 512 + whole[position + 512 :]
+
+    assert fates(broken) == [("a", None), (None, "truncated_shard")]
+
+
+def test_an_archive_without_its_end_marker_is_said() -> None:
+    whole = tar(PAIR)
+    end = whole.index(b"a red circle") + 512
+
+    assert fates(whole[:end]) == [("a", None), (None, "truncated_shard")]
+
+
+@given(st.integers(min_value=1, max_value=20_000))
+def test_wherever_a_shard_is_cut_what_came_before_is_kept_and_the_tail_is_one_entry(
+    cut: int,
+) -> None:
+    items = [
+        (f"{i}.{kind}", picture(i) if kind == "png" else b"some words")
+        for i in range(4)
+        for kind in ("png", "txt")
+    ]
+    whole = tar(items)
+    ends = [whole.index(f"{i}.txt".encode()) + 1024 for i in range(4)]
+    cut = min(cut, len(whole) - 1)
+
+    found = fates(whole[:cut])
+
+    complete = sum(end <= cut for end in ends)
+    assert [key for key, error in found if error is None][:complete] == [
+        str(i) for i in range(complete)
+    ]
+    refused = [error for _, error in found if error is not None]
+    assert len(refused) <= 1
+    assert set(refused) <= {"truncated_shard", "unreadable_shard"}
+
+
+@given(st.binary(max_size=3000), st.integers(0, 2500))
+def test_no_bytes_whatever_make_the_reader_fail(noise: bytes, at: int) -> None:
+    whole = tar(PAIR)
+    found = read(whole[:at] + noise + whole[at + len(noise) :])
+
+    assert [entry.position for entry in found] == list(range(len(found)))
+    assert {entry.error_class for entry in found} <= {None, *ERROR_CLASSES}
+
+
+def test_names_that_are_not_unicode_can_be_stored() -> None:
+    (entry,) = read(tar([("\udcff.png", picture()), ("\udcff.txt", b"odd name")]))
+
+    entry.sample_key.encode("utf-8")

@@ -1,0 +1,1 @@
+"""One kernel or model family per file, without Spark sessions, tables or tracking."""

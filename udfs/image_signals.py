@@ -1,0 +1,163 @@
+"""Everything measured on an image in one pass over its bytes."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Final, Protocol
+
+import pyarrow as pa
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from schemas.error_classes import OK
+from schemas.image_signals import SIGNALS
+from udfs import image_codec
+from udfs.image_codec import Decoded, ImageRefused, decode, said
+from udfs.signal_set import check_columns, digest, fill
+
+_SCHEMA: Final = to_arrow_schema(SIGNALS)
+_FACTS: Final = (  # what decoding itself tells
+    "format",
+    "mode",
+    "width_px",
+    "height_px",
+    "frames",
+    "is_animated",
+    "has_alpha",
+    "exif_orientation",
+)
+
+
+class ImageSignal(Protocol):
+    """One measurement of a picture; picklable, and safe to share between threads."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns it fills."""
+
+    @property
+    def version(self) -> str:
+        """What its values depend on, models' sha256 included."""
+
+    def load(self) -> str | None:
+        """Get ready in this process; the execution provider, if a network runs."""
+
+    def prepare(self, decoded: Decoded) -> Any:
+        """The small part of a picture that ``finish`` needs; runs in the decode threads."""
+
+    def finish(self, prepared: Sequence[Any]) -> dict[str, list[Any]]:
+        """Values of a batch, column by column; an error is put down to single rows."""
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """An image's row so far, and what each signal took from it; nothing, if it was refused."""
+
+    row: dict[str, Any]
+    prepared: tuple[Any, ...]
+
+
+def signal_set(signals: Iterable[ImageSignal]) -> str:
+    """Digest of what decides the values of these signals, the decoder's rules included."""
+    return digest([image_codec.VERSION, *(signal.version for signal in signals)])
+
+
+def image_signals_udf(
+    signals: Sequence[ImageSignal],
+    *,
+    max_pixels: int,
+    batch_size: int = 32,  # chosen: the networks gain nothing above it, and crops stay small
+    threads: int = 2,
+    prefetch_bytes: int = 64 << 20,  # chosen: two shards' worth of photographs in flight
+) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
+    """Function for ``mapInArrow``: bytes in, one row of signals an image out.
+
+    Images are decoded on threads ahead of the networks, in order; each is decoded once for all
+    signals. A bad image costs its own row: its status and detail, nulls for the rest.
+
+    Args:
+        signals: what to measure.
+        max_pixels: largest accepted width x height.
+        batch_size: images a network sees at once, whatever the transport batches are.
+        threads: decode threads.
+        prefetch_bytes: image bytes in flight; one larger image goes alone.
+
+    Returns:
+        (media_sha256, content) batches -> batches of ``schemas.image_signals.SIGNALS``, same
+        order and count.
+
+    Raises:
+        ValueError: a signal fills a column that the table lacks.
+    """
+    check_columns(signals, SIGNALS.names)
+
+    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        providers = [signal.load() for signal in signals]
+        examine = partial(_examine, signals, max_pixels, next(filter(None, providers), None))
+        with ThreadPoolExecutor(threads) as pool:
+            examined = _in_order(pool, examine, _rows(batches), prefetch_bytes, 2 * batch_size)
+            while batch := list(islice(examined, batch_size)):
+                yield pa.RecordBatch.from_pylist(_finish(signals, batch), schema=_SCHEMA)
+
+    return score
+
+
+def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, bytes]]:
+    for batch in batches:
+        for key, content in zip(batch["media_sha256"], batch["content"], strict=True):
+            yield key.as_py(), content.as_py()
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    examine: Callable[[str, bytes], _Examined],
+    rows: Iterator[tuple[str, bytes]],
+    most_bytes: int,
+    most_rows: int,
+) -> Iterator[_Examined]:
+    pending: deque[tuple[Future[_Examined], int]] = deque()
+    held = 0
+    for key, content in rows:
+        pending.append((pool.submit(examine, key, content), len(content)))
+        held += len(content)
+        while held > most_bytes or len(pending) > most_rows:
+            future, size = pending.popleft()
+            held -= size
+            yield future.result()
+    for future, _ in pending:
+        yield future.result()
+
+
+def _examine(
+    signals: Sequence[ImageSignal],
+    max_pixels: int,
+    provider: str | None,
+    key: str,
+    content: bytes,
+) -> _Examined:
+    try:
+        decoded = decode(content, max_pixels=max_pixels)
+        prepared = tuple(signal.prepare(decoded) for signal in signals)
+    except Exception as error:  # whatever one image does to a decoder or a signal
+        return _Examined(_refused(key, error), ())
+    facts = {name: getattr(decoded, name) for name in _FACTS}
+    row = {"media_sha256": key, "status": OK, "provider": provider, **facts}
+    return _Examined(row, prepared)
+
+
+def _finish(signals: Sequence[ImageSignal], batch: Sequence[_Examined]) -> list[dict[str, Any]]:
+    rows = [examined.row for examined in batch]
+    return fill(
+        signals,
+        rows,
+        [examined.prepared for examined in batch],
+        lambda row, error: _refused(row["media_sha256"], error),
+    )
+
+
+def _refused(key: str, error: Exception) -> dict[str, Any]:
+    if not isinstance(error, ImageRefused):
+        error = ImageRefused("corrupt_image", f"a signal failed: {said(error)}")
+    return {"media_sha256": key, "status": error.error_class, "detail": error.detail}

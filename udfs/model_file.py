@@ -1,0 +1,44 @@
+"""A model's file, known by its digest and found where it is needed."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+class ModelMismatch(ValueError):
+    """A model is not the one that its card describes."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of a model; only the way to find it travels to the executors.
+
+    Attributes:
+        sha256: hex digest of the bytes; what the file is trusted by.
+        locate: gives a local path, on the machine that asks; picklable.
+    """
+
+    sha256: str
+    locate: Callable[[], str]
+
+    def verified_path(self) -> str:
+        """Local path of the file, after its bytes were checked against the digest.
+
+        Raises:
+            ModelMismatch: the bytes have another digest.
+        """
+        path = self.locate()
+        digest = _digest(path)
+        if digest != self.sha256:
+            raise ModelMismatch(
+                f"sha256 {digest} of {path} differs from the expected {self.sha256}; "
+                "restore the file or correct the model's card"
+            )
+        return path
+
+
+@functools.cache  # a process reads a model's bytes once
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

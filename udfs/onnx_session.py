@@ -1,0 +1,149 @@
+"""ONNX Runtime sessions, one per process, model and device; and how a batch goes through one."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import onnxruntime as ort
+from pyspark import TaskContext
+
+from udfs.model_file import ModelFile, ModelMismatch
+
+__all__ = ["AUTO", "ModelFile", "ModelMismatch", "Placement", "infer", "session"]
+
+_DTYPES: Final = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
+_sessions: Final[dict[tuple[str, str, int, int], ort.InferenceSession]] = {}
+_lock: Final = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a network runs; the choice is made on the executor.
+
+    Attributes:
+        device: auto = the GPU when this runtime and this task have one.
+        intra_op_threads: threads of one network; more oversubscribe beside parallel tasks.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    intra_op_threads: int = 1
+
+    def open(self, file: ModelFile) -> ort.InferenceSession:
+        """The session of a model on this placement.
+
+        Raises:
+            ModelMismatch: the file is not the one described.
+            RuntimeError: ``cuda`` was asked for and the runtime could not give it.
+        """
+        provider = self._provider()
+        opened = session(
+            file,
+            provider=provider,
+            device_id=_gpu_address(),
+            intra_op_threads=self.intra_op_threads,
+        )
+        if self.device == "cuda" and opened.get_providers()[0] != provider:
+            raise RuntimeError(
+                f"device cuda gives {opened.get_providers()[0]}, not {provider}; "
+                "install onnxruntime-gpu with its CUDA libraries, or set device to cpu"
+            )
+        return opened
+
+    def _provider(self) -> str:
+        cuda = "CUDAExecutionProvider"
+        if self.device == "cuda" or (
+            self.device == "auto" and cuda in ort.get_available_providers()
+        ):
+            return cuda
+        return "CPUExecutionProvider"
+
+
+AUTO: Final = Placement()
+
+
+def _gpu_address() -> int:
+    """The GPU that Spark gave this task; Spark does not set CUDA_VISIBLE_DEVICES."""
+    task = TaskContext.get()
+    gpu = task.resources().get("gpu") if task else None
+    return int(gpu.addresses[0]) if gpu else 0
+
+
+def session(
+    file: ModelFile,
+    *,
+    provider: str = "CPUExecutionProvider",
+    device_id: int = 0,
+    intra_op_threads: int = 1,
+) -> ort.InferenceSession:
+    """The process's session of a model, made at the first call.
+
+    Raises:
+        ModelMismatch: the file's bytes have another digest.
+    """
+    key = (file.sha256, provider, device_id, intra_op_threads)
+    with _lock:
+        if key not in _sessions:
+            _sessions[key] = _new_session(file, provider, device_id, intra_op_threads)
+        return _sessions[key]
+
+
+def _new_session(
+    file: ModelFile, provider: str, device_id: int, intra_op_threads: int
+) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = intra_op_threads
+    options.inter_op_num_threads = 1  # the graphs are chains
+    options.log_severity_level = 3  # errors only; a fallback shows in get_providers()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are shared
+    chain: list[Any] = ["CPUExecutionProvider"]
+    if provider != "CPUExecutionProvider":
+        chain.insert(0, (provider, {"device_id": device_id}))
+    return ort.InferenceSession(file.verified_path(), options, providers=chain)
+
+
+def infer(network: ort.InferenceSession, feeds: dict[str, np.ndarray], output: str) -> np.ndarray:
+    """One output for a batch of any size.
+
+    Inputs are cast to the types that the network declares; a network exported with a fixed
+    batch gets chunks of it, the last padded with zeros.
+
+    Args:
+        network: an open session.
+        feeds: input name -> (n, ...) array.
+        output: name of the output.
+
+    Returns:
+        (n, ...) float32, row-aligned with the feeds.
+    """
+    declared = {item.name: item for item in network.get_inputs()}
+    feeds = {
+        name: array.astype(_DTYPES[declared[name].type], copy=False)
+        for name, array in feeds.items()
+    }
+    rows = len(next(iter(feeds.values())))
+    fixed = declared[next(iter(feeds))].shape[0]
+    step = fixed if isinstance(fixed, int) else rows
+    chunks = [
+        _run(network, {name: a[start : start + step] for name, a in feeds.items()}, step, output)
+        for start in range(0, rows, step)
+    ]
+    return np.concatenate(chunks)[:rows].astype(np.float32, copy=False)
+
+
+def _run(
+    network: ort.InferenceSession, feeds: dict[str, np.ndarray], rows: int, output: str
+) -> np.ndarray:
+    padded = {name: _pad(array, rows) for name, array in feeds.items()}
+    result: np.ndarray = network.run([output], padded)[0]
+    return result
+
+
+def _pad(array: np.ndarray, rows: int) -> np.ndarray:
+    missing = rows - len(array)
+    return array if missing == 0 else np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
