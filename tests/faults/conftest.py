@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +27,10 @@ class Reference:
     contents: dict[str, Counter[str]]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _unrecorded() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lineage, "start", driver.untracked)
-        patch.setattr(report, "write", driver.unwritten)
-        yield
+@pytest.fixture(autouse=True)
+def _unrecorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lineage, "start", driver.untracked)
+    monkeypatch.setattr(report, "write", driver.unwritten)
 
 
 @pytest.fixture(scope="session")
