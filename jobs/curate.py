@@ -13,7 +13,7 @@ from jobs.recipe import Recipe
 from jobs.runtime.errors import SluiceError
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Batch, Outcome, Stage
-from jobs.runtime.tables import Warehouse
+from jobs.runtime.tables import Warehouse, belonging, counted
 from schemas import decisions, duplicates, image_signals, pairs, text_signals
 
 NAME: Final = "curate"
@@ -122,32 +122,21 @@ def stage(recipe: Recipe, scoring: Scoring) -> Stage:
 def _process(batch: Batch, recipe: Recipe) -> Outcome:
     read = batch.warehouse.read
     paired = batch.frame.localCheckpoint()
-
-    def of_batch(table: str, key: str) -> DataFrame:
-        return read(table).join(F.broadcast(paired.select(key).distinct()), key, "left_semi")
-
     judged = candidates(
         paired,
-        of_batch(image_signals.TABLE, "media_sha256"),
-        of_batch(text_signals.TABLE, "text_sha256"),
-        of_batch(duplicates.TABLE, "sample_id"),
+        belonging(read(image_signals.TABLE), paired, "media_sha256"),
+        belonging(read(text_signals.TABLE), paired, "text_sha256"),
+        belonging(read(duplicates.TABLE), paired, "sample_id"),
     ).localCheckpoint()
-    _require_verdicts(judged)
-    if not judged.isEmpty():
-        batch.append(batch.stamped(transform(judged, recipe), at="decided_at"), decisions.TABLE)
-    return Outcome(
-        rows_in=paired.count(),
-        rows_kept=batch.written(decisions.TABLE, F.col("is_kept")),
-        rows_rejected=batch.written(decisions.TABLE, ~F.col("is_kept")),
-    )
-
-
-def _require_verdicts(judged: DataFrame) -> None:
-    missing = judged.where(
-        " OR ".join(f"duplicate_{kind} IS NULL" for kind in duplicates.KINDS)
-    ).count()
-    if missing:
+    lacks_verdict = " OR ".join(f"duplicate_{kind} IS NULL" for kind in duplicates.KINDS)
+    met = counted(judged, samples=F.lit(True), waiting=F.expr(lacks_verdict))
+    if met["waiting"]:
         raise SluiceError(
-            f"{missing} of {judged.count()} samples have no verdict on duplicates yet, all need "
-            "one before a recipe can decide; run the stage dedup first"
+            f"{met['waiting']} of {met['samples']} samples have no verdict on duplicates yet, all "
+            "need one before a recipe can decide; run the stage dedup first"
         )
+    if met["samples"]:
+        batch.append(batch.stamped(transform(judged, recipe), at="decided_at"), decisions.TABLE)
+    is_kept = F.col("is_kept")
+    outcomes = counted(batch.written(decisions.TABLE), rows_kept=is_kept, rows_rejected=~is_kept)
+    return Outcome(rows_in=paired.count(), **outcomes)

@@ -2,10 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -25,14 +26,13 @@ from jobs.recipe import Recipe
 from jobs.runtime import dumps, lineage, models, quality, streams
 from jobs.runtime.config import Config
 from jobs.runtime.errors import GateFailed, NotFound
-from jobs.runtime.lineage import Run
+from jobs.runtime.lineage import Outcome, Run
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Stage
 from jobs.runtime.tables import Warehouse, create_all
 from schemas import batches, decisions, quarantine, samples
 
 log: Final = logging.getLogger("sluice")
-Result = Literal["finished", "failed", "gate_failed"]
 
 
 @dataclass(frozen=True)
@@ -151,50 +151,45 @@ def run(planned: Plan, *, command: str) -> Run:
         GateFailed: gold stays at its last good version; the report says why.
         SluiceError: a stage stopped; what was done before it stays done.
     """
-    run = lineage.start(planned.config, command=command)
-    result: Result = "failed"
-    try:
-        create_all(planned.warehouse, planned.recipe.name)
+    with _tracked(planned, command, is_reported=True) as run:
         for name in STAGE_NAMES:
             run_stage(planned, name, run_id=run.run_id)
+    return run
+
+
+def run_alone(planned: Plan, name: str) -> None:
+    """One stage as a run of its own, recorded but not reported."""
+    with _tracked(planned, f"stage {name}", is_reported=False) as run:
+        run_stage(planned, name, run_id=run.run_id)
+
+
+@contextmanager
+def _tracked(planned: Plan, command: str, *, is_reported: bool) -> Iterator[Run]:
+    """Open a run over tables that exist; tell MLflow, and the report, how it ended."""
+    run = lineage.start(planned.config, command=command)
+    result: Outcome = "failed"
+    try:
+        create_all(planned.warehouse, planned.recipe.name)
+        yield run
         result = "finished"
     except GateFailed:
         result = "gate_failed"
         raise
     finally:
-        _close(planned, run, result)
-    return run
+        _close(planned, run, result, is_reported=is_reported)
 
 
-def _close(planned: Plan, run: Run, result: Result) -> None:
-    """Report and record what the run did, unless it failed: that error is the news."""
-    if result == "failed":
-        _record(planned, run, result)
-        return
-    done = _done(planned, run)
+def _close(planned: Plan, run: Run, result: Outcome, *, is_reported: bool) -> None:
+    # Of a failed run the error is the news: nothing is asked of the tables any more.
+    done = _done(planned, run) if result != "failed" else []
     # A run that found nothing new leaves the report as it is.
-    is_news = done or result == "gate_failed"
+    is_news = is_reported and (done or result == "gate_failed")
     _record(planned, run, result, done=done, artifacts=_reported(planned, run) if is_news else ())
 
 
 def _done(planned: Plan, run: Run) -> list[dict[str, Any]]:
     rows = planned.warehouse.read(batches.TABLE).where(F.col("run_id") == run.run_id)
     return [row.asDict() for row in rows.collect()]
-
-
-def run_alone(planned: Plan, name: str) -> None:
-    """One stage as a run of its own, recorded but not reported."""
-    run = lineage.start(planned.config, command=f"stage {name}")
-    result: Result = "failed"
-    try:
-        create_all(planned.warehouse, planned.recipe.name)
-        run_stage(planned, name, run_id=run.run_id)
-        result = "finished"
-    except GateFailed:
-        result = "gate_failed"
-        raise
-    finally:
-        _record(planned, run, result, done=[] if result == "failed" else _done(planned, run))
 
 
 def report_again(planned: Plan) -> Path:
@@ -220,10 +215,10 @@ def _reported(planned: Plan, run: Run) -> list[Path]:
 def _record(
     planned: Plan,
     run: Run,
-    result: Result,
+    result: Outcome,
     *,
-    done: Sequence[Mapping[str, Any]] = (),
-    artifacts: Sequence[Path] = (),
+    done: Sequence[Mapping[str, Any]],
+    artifacts: Sequence[Path],
 ) -> None:
     """Tell MLflow what the ledger and the tables say of this run."""
     lineage.record(

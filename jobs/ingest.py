@@ -16,6 +16,7 @@ from pyspark.sql.types import BinaryType, StringType, StructType
 from jobs.runtime import dumps
 from jobs.runtime.config import Config
 from jobs.runtime.streams import Batch, Outcome, Stage
+from jobs.runtime.tables import counted
 from jobs.sources import webdataset
 from jobs.sources.entry import Entry, Limits
 from schemas import media, quarantine, samples, shards
@@ -164,19 +165,27 @@ def _process(batch: Batch, limits: Limits) -> Outcome:
     tasks = max(1, batch.frame.count())
     transform(batch.frame.repartition(tasks), limits).write.mode("overwrite").parquet(folder)
     staged = spark.read.schema(STAGED).parquet(folder)
-    refused = staged.where("error_class IS NOT NULL")
-    accepted = staged.where("error_class IS NULL")
-    if not refused.isEmpty():
-        named = refused.withColumn("stage", F.lit(NAME))
+    is_accepted = F.isnull("error_class")
+    staged_rows = counted(staged, accepted=is_accepted, refused=~is_accepted)
+    if staged_rows["refused"]:
+        named = staged.where(~is_accepted).withColumn("stage", F.lit(NAME))
         batch.append(batch.stamped(named, at="quarantined_at"), quarantine.TABLE)
     fresh = new_media(staged, batch.warehouse.read(media.TABLE).where(F.col("batch") != batch.name))
     if not fresh.select("ingest_ordinal").isEmpty():
         batch.append(batch.stamped(fresh, at="ingested_at"), media.TABLE)
     # Last of the three: whoever sees a sample finds its media.
-    if not accepted.select("sample_id").isEmpty():
-        batch.append(batch.stamped(accepted, at="ingested_at"), samples.TABLE)
+    if staged_rows["accepted"]:
+        batch.append(batch.stamped(staged.where(is_accepted), at="ingested_at"), samples.TABLE)
     return Outcome(
-        rows_in=staged.count(),
-        rows_kept=batch.written(samples.TABLE),
-        rows_quarantined=batch.written(quarantine.TABLE),
+        rows_in=_met(staged),
+        rows_kept=batch.written(samples.TABLE).count(),
+        rows_quarantined=batch.written(quarantine.TABLE).count(),
     )
+
+
+def _met(staged: DataFrame) -> int:
+    """Entries by the readers' own numbering, so that one lost between them and here is missed."""
+    position = F.col("ingest_ordinal") % ORDINALS_PER_SHARD
+    by_shard = staged.groupBy("dump", "shard").agg((F.max(position) + 1).alias("entries"))
+    (row,) = by_shard.agg(F.coalesce(F.sum("entries"), F.lit(0)).alias("entries")).collect()
+    return int(row.entries)

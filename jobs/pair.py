@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from jobs.runtime.errors import SluiceError
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Batch, Outcome, Stage
+from jobs.runtime.tables import belonging, counted
 from schemas import error_classes, image_signals, pairs, quarantine, samples, text_signals
 from udfs.identity import digest
 
@@ -82,34 +83,42 @@ def stage(scoring: Scoring) -> Stage:
     )
 
 
-def restricted(signals: DataFrame, keys: DataFrame, key: str, signal_set: str) -> DataFrame:
-    """The signal rows of one set that belong to the keys of a batch."""
-    return signals.where(F.col("signal_set") == signal_set).join(
-        F.broadcast(keys.select(key).distinct()), key, "left_semi"
-    )
-
-
 def _process(batch: Batch, scoring: Scoring) -> Outcome:
     arrived = batch.frame.localCheckpoint()
-    read = batch.warehouse.read
+
+    def signals(table: str, key: str, signal_set: str) -> DataFrame:
+        rows = batch.warehouse.read(table).where(F.col("signal_set") == signal_set)
+        return belonging(rows, arrived, key)
+
     paired = transform(
         arrived,
-        restricted(read(image_signals.TABLE), arrived, "media_sha256", scoring.images.signal_set),
-        restricted(read(text_signals.TABLE), arrived, "text_sha256", scoring.texts.signal_set),
+        signals(image_signals.TABLE, "media_sha256", scoring.images.signal_set),
+        signals(text_signals.TABLE, "text_sha256", scoring.texts.signal_set),
         scoring.clip_score,
     ).localCheckpoint()
-    _require_signals(paired)
     is_ok = (F.col("image_status") == error_classes.OK) & (F.col("text_status") == error_classes.OK)
-    complete = paired.where(is_ok).withColumn("signal_set", F.lit(scoring.signal_set))
-    if not complete.isEmpty():
+    met = counted(
+        paired,
+        samples=F.lit(True),
+        complete=is_ok,
+        poisoned=~is_ok,
+        waiting=F.isnull("image_status") | F.isnull("text_status"),
+    )
+    if met["waiting"]:
+        raise SluiceError(
+            f"{met['waiting']} of {met['samples']} samples have no signals yet, all need them "
+            "before they can be paired; run the stages score_images and score_text first"
+        )
+    if met["complete"]:
+        complete = paired.where(is_ok).withColumn("signal_set", F.lit(scoring.signal_set))
         batch.append(batch.stamped(complete, at="paired_at"), pairs.TABLE)
-    poisoned = paired.where(~is_ok)
-    if not poisoned.isEmpty():
-        batch.append(batch.stamped(quarantined(poisoned), at="quarantined_at"), quarantine.TABLE)
+    if met["poisoned"]:
+        poisoned = quarantined(paired.where(~is_ok))
+        batch.append(batch.stamped(poisoned, at="quarantined_at"), quarantine.TABLE)
     return Outcome(
         rows_in=arrived.count(),
-        rows_kept=batch.written(pairs.TABLE),
-        rows_quarantined=batch.written(quarantine.TABLE),
+        rows_kept=batch.written(pairs.TABLE).count(),
+        rows_quarantined=batch.written(quarantine.TABLE).count(),
     )
 
 
@@ -125,12 +134,3 @@ def quarantined(poisoned: DataFrame) -> DataFrame:
             "detail": F.when(is_image, F.col("image_detail")).otherwise(F.col("text_detail")),
         }
     )
-
-
-def _require_signals(paired: DataFrame) -> None:
-    missing = paired.where("image_status IS NULL OR text_status IS NULL").count()
-    if missing:
-        raise SluiceError(
-            f"{missing} of {paired.count()} samples have no signals yet, all need them before "
-            "they can be paired; run the stages score_images and score_text first"
-        )

@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame
 
 from jobs.runtime.models import TextScoring
 from jobs.runtime.streams import Batch, Outcome, Stage
-from jobs.score_images import Score, outcome, unscored
+from jobs.scoring import Score, score_once
 from schemas import samples, text_signals
 
 NAME: Final = "score_text"
@@ -39,14 +39,11 @@ def stage(scoring: TextScoring) -> Stage:
 
 
 def _process(batch: Batch, scoring: TextScoring) -> Outcome:
-    texts = batch.frame.dropDuplicates(["text_sha256"]).localCheckpoint()
-    todo = unscored(
-        texts, batch.warehouse.read(text_signals.TABLE), scoring.signal_set, "text_sha256"
-    ).localCheckpoint()
-    if not todo.isEmpty():
-        # An explicit number of partitions: adaptive execution would merge the few bytes of
-        # text into one, and one core would do all the work.
-        spread = todo.repartition(batch.warehouse.spark.sparkContext.defaultParallelism)
-        scored = transform(spread, scoring.operator).withColumns(scoring.stamp())
-        batch.append(batch.stamped(scored, at="scored_at"), text_signals.TABLE)
-    return outcome(batch, texts, text_signals.TABLE, scoring.signal_set, "text_sha256")
+    # An explicit number of partitions: adaptive execution would merge the few bytes of text
+    # into one, and one core would do all the work.
+    tasks = batch.warehouse.spark.sparkContext.defaultParallelism
+
+    def score(todo: DataFrame) -> DataFrame:
+        return transform(todo.repartition(tasks), scoring.operator)
+
+    return score_once(batch, text_signals.TABLE, key="text_sha256", scoring=scoring, score=score)

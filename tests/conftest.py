@@ -8,6 +8,7 @@ from pyspark.sql import SparkSession
 
 from jobs.runtime.config import Config, Dump, Spark
 from jobs.runtime.session import session
+from tests import small_spark
 
 
 @pytest.fixture(scope="session")
@@ -20,12 +21,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         spark=Spark(
             master="local[2]",
             shuffle_partitions=2,
-            conf={
-                "spark.sql.warehouse.dir": str(folder / "spark-warehouse"),
-                # Small batches: thorough compilation costs more than it gives back.
-                "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-                "spark.sql.codegen.wholeStage": "false",
-            },
+            conf={"spark.sql.warehouse.dir": str(folder / "spark-warehouse"), **small_spark.CONF},
         ),
     )
     started = session(config, app="tests")

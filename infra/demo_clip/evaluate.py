@@ -12,9 +12,7 @@ import hashlib
 import itertools
 import json
 import warnings
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -24,7 +22,8 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from jobs.demo import scenes
+from jobs.demo import openclipart, scenes
+from jobs.demo.openclipart import Clipart
 from udfs.clip_tokenizer import Tokenizer, clip_bpe
 
 HERE: Final = Path(__file__).parent
@@ -35,24 +34,9 @@ MEAN: Final = np.float32(0.5)  # chosen: [0, 1] -> [-1, 1]; no statistics to car
 STD: Final = np.float32(0.5)
 MAX_PIXELS: Final = 89_478_485  # Pillow's own warning limit; a few clipart posters pass it
 _HELD_OUT_TITLES: Final = 0.15  # chosen: about 400 of 2,776 titles
-_DC: Final = "{http://purl.org/dc/elements/1.1/}"
-_RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
 Split = Literal["train", "held_out"]
 Float32 = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clipart:
-    """One openclipart image with its author's words."""
-
-    path: Path
-    title: str
-    keywords: tuple[str, ...]
-
-    def caption(self) -> str:
-        """Title and keywords as one text, in the file's order."""
-        return ", ".join([self.title, *self.keywords])
 
 
 def split_of(title: str) -> Split:
@@ -76,34 +60,18 @@ def read_openclipart(folder: Path, split: Split) -> list[Clipart]:
     Raises:
         FileNotFoundError: the folder holds no such pair of trees.
     """
-    drawings = sorted((folder / "svg").rglob("*.svg"))
-    if not drawings:
-        raise FileNotFoundError(f"{folder} has no svg/**/*.svg; install openclipart-svg and -png")
-    found = (_clipart(folder, drawing) for drawing in drawings)
-    return [c for c in found if c.title and split_of(c.title) == split and _is_sane(c.path)]
+    found = openclipart.pairs(folder)
+    return [c for c in found if split_of(c.title) == split and _is_sane(c.path)]
 
 
 def _is_sane(path: Path) -> bool:
-    """Whether the image is there and its header declares no more than ``MAX_PIXELS``."""
-    if not path.exists():
-        return False
+    """Whether the image's header declares no more than ``MAX_PIXELS``."""
     with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
         try:
             with Image.open(path) as image:
                 return image.width * image.height <= MAX_PIXELS
         except Image.DecompressionBombError:
             return False
-
-
-def _clipart(folder: Path, drawing: Path) -> Clipart:
-    root = ET.parse(drawing).getroot()
-    title = root.findtext(f".//{_DC}title") or ""
-    words = (li.text or "" for li in root.iterfind(f".//{_DC}subject//{_RDF}li"))
-    return Clipart(
-        path=folder / "png" / drawing.relative_to(folder / "svg").with_suffix(".png"),
-        title=title.strip(),
-        keywords=tuple(w.strip().replace("_", " ") for w in words if w.strip()),
-    )
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -267,15 +235,15 @@ def measure_clipart(encoders: Encoders, clipart: Sequence[Clipart]) -> dict[str,
     }
 
 
-def measure(folder: Path, threshold: float, openclipart: Path | None) -> dict[str, Any]:
+def measure(folder: Path, threshold: float, clipart: Path | None) -> dict[str, Any]:
     """Every figure of the card for the networks in ``folder``."""
     encoders = Encoders(folder)
     figures: dict[str, Any] = {
         "held_out_scenes": measure_scenes(encoders),
         "held_out_threshold": measure_threshold(encoders, threshold),
     }
-    if openclipart is not None:
-        held_out = read_openclipart(openclipart, "held_out")
+    if clipart is not None:
+        held_out = read_openclipart(clipart, "held_out")
         figures["held_out_openclipart"] = measure_clipart(encoders, held_out)
     return figures
 

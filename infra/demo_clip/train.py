@@ -26,8 +26,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from infra.demo_clip.evaluate import SIZE_PX, Clipart, on_white, read_openclipart, tokenize
+from infra.demo_clip.evaluate import SIZE_PX, on_white, read_openclipart, tokenize
 from jobs.demo import scenes
+from jobs.demo.openclipart import Clipart
 
 SEED: Final = 7
 DIMENSION: Final = 256  # the product asks for 256 or more

@@ -313,7 +313,7 @@ def _attempt(work: Callable[[], T], consequence: str) -> T | None:
     def attempt() -> None:
         try:
             results.append(work())
-        except BaseException as problem:
+        except BaseException as problem:  # the caller reports it, not the thread's own hook
             problems.append(problem)
 
     thread = threading.Thread(target=attempt, name="lineage", daemon=True)

@@ -139,12 +139,9 @@ class Batch:
         """A folder of the batch's own, for what must be read more than once."""
         return f"{self.warehouse.root}/_staging/{self.name}"
 
-    def written(self, table: str, *conditions: Column) -> int:
-        """Rows of the table that carry this batch's name and meet the conditions."""
-        rows = self.warehouse.read(table).where(F.col("batch") == self.name)
-        for condition in conditions:
-            rows = rows.where(condition)
-        return rows.count()
+    def written(self, table: str) -> DataFrame:
+        """Rows of the table that carry this batch's name, those of a killed attempt included."""
+        return self.warehouse.read(table).where(F.col("batch") == self.name)
 
 
 @dataclass(frozen=True, kw_only=True)

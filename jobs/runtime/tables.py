@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.runtime.errors import NotFound
@@ -97,7 +97,7 @@ class Warehouse:
         if not files.exists(folder):
             return []
         names = sorted(str(status.getPath().getName()) for status in files.listStatus(folder))
-        return [f"gold.{name}" for name in names]
+        return [table for name in names if self.exists(table := f"gold.{name}")]
 
     def remove(self, folder: str) -> None:
         """Delete a folder of the warehouse that is no table; none there is no error."""
@@ -116,7 +116,7 @@ class Warehouse:
             opened.close()
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a small file whole or not at all, whatever kills the process."""
+        """Write a small file whole; a kill may leave none, never half of one."""
         path, files = self._file(name)
         aside, _ = self._file(f"{name}.{uuid.uuid4().hex}")
         out = files.create(aside)
@@ -169,6 +169,18 @@ def create_all(warehouse: Warehouse, recipe: str) -> None:
     """Create every table that a cycle with this recipe writes."""
     for table in (*CONTRACTS, gold.table(recipe)):
         warehouse.create(table)
+
+
+def belonging(rows: DataFrame, keys: DataFrame, key: str) -> DataFrame:
+    """The rows of a table that belong to the keys of a batch; the keys travel, the rows stay."""
+    return rows.join(F.broadcast(keys.select(key).distinct()), key, "left_semi")
+
+
+def counted(rows: DataFrame, **conditions: Column) -> dict[str, int]:
+    """How many rows meet each condition, in one pass; a null condition is not met."""
+    (row,) = rows.agg(*(F.count_if(is_met).alias(n) for n, is_met in conditions.items())).collect()
+    counts: dict[str, int] = row.asDict()
+    return counts
 
 
 def conform(frame: DataFrame, table: str) -> DataFrame:

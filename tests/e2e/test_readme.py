@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.__main__ import CONFIG_VARIABLE, app
+from jobs.runtime import jars
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,7 +41,9 @@ def test_a_make_target_exists(command):
 
 @pytest.mark.parametrize("command", of("spark-submit"))
 def test_the_submitted_files_are_what_the_package_is_called(command):
-    _, _, package, launcher, *arguments = command.split()
+    words = command.split()
+    assert words[words.index("--packages") + 1] == jars.COORDINATES
+    package, launcher, *arguments = words[words.index("--py-files") + 1 :]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert package == f"dist/{project['name']}-{project['version']}.zip"
     assert (ROOT / launcher).is_file()

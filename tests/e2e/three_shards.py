@@ -18,6 +18,7 @@ from jobs.demo import scenes, trouble
 from jobs.demo.trouble import File
 from jobs.runtime.config import load
 from jobs.runtime.tables import create_all
+from tests import small_spark
 
 SIDES_PX: Final = (260, 200)
 SHARDS: Final = ("a.tar", "b.tar", "c.tar")
@@ -42,7 +43,7 @@ def config(folder: Path, dump: Path) -> Path:
         "dumps": [{"name": "three", "path": str(dump)}],
         "recipe": {"overrides": {"shorter_side": {"min": 64}}},
         "quality": {"max_quarantined_share": 0.5},
-        "spark": {"master": "local[2]", "shuffle_partitions": 2},
+        "spark": {"master": "local[2]", "shuffle_partitions": 2, "conf": small_spark.CONF},
         "ingest": {"shards_per_batch": 1},
     }
     folder.mkdir(parents=True, exist_ok=True)

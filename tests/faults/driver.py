@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from jobs import cycle, report, score_images
+from jobs import cycle, report, score_images, scoring
 from jobs.runtime import dumps, lineage, streams
 from jobs.runtime.config import Config, load
 from jobs.runtime.lineage import Run
@@ -97,7 +97,7 @@ def inside_the_image_operator(strike: Strike) -> None:  # noqa: ARG001 - the wor
     score_images.transform = lambda images, score: real(images, _deadly(score))
 
 
-def _deadly(score: score_images.Score) -> score_images.Score:
+def _deadly(score: scoring.Score) -> scoring.Score:
     def operator(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for scored in score(batches):
             yield scored
