@@ -6,6 +6,7 @@ OPENCLIPART ?= .cache/openclipart/usr/share/openclipart
 BIN := .venv/bin
 TRAIN_BIN := .venv-train/bin
 PIP_INSTALL := install -q --disable-pip-version-check --no-input --no-deps --require-hashes
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 count = $$(cat $(1) | grep -c '==')
 
 .DEFAULT_GOAL := help
@@ -23,20 +24,20 @@ demo-openclipart: .venv/.core $(OPENCLIPART) ## the same on 8,059 real pairs, De
 	@$(BIN)/sluice demo --folder .demo-openclipart --openclipart $(OPENCLIPART)
 
 test: .venv/.dev ## run the tests
-	@$(BIN)/pytest
+	@$(PYTEST)
 
 check: .venv/.dev ## all that CI asks: format, lint, types, imports, tests with coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest --cov
+	$(PYTEST) --cov
 
 bench: .venv/.dev ## measure image scoring against a bare loop, as JSON
 	@$(BIN)/python tests/bench/bench_score_images.py
 
 faults: .venv/.dev ## kill the driver at every seeded point, run again, compare all tables
-	@$(BIN)/pytest tests/faults -m ""
+	@$(PYTEST) tests/faults -m ""
 
 test-train: .venv-train/.train $(OPENCLIPART) ## train demo-clip for a few steps, to see that the script runs
 	@$(TRAIN_BIN)/python -m infra.demo_clip.train --openclipart $(OPENCLIPART) \

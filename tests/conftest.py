@@ -8,7 +8,8 @@ from pyspark.sql import SparkSession
 
 from jobs.runtime.config import Config, Dump, Spark
 from jobs.runtime.session import session
-from tests import small_spark
+from tests import small_spark, three_shards
+from tests.three_shards import Uninterrupted
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,23 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     started = session(config, app="tests")
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
+    """One cycle over three shards, for all that must end as it did."""
+    return three_shards.run(tmp_path_factory.mktemp("uninterrupted"), spark)
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let `pytest -n 2 --dist loadgroup` make what is costly in one process only."""
+    for item in items:
+        asked = getattr(item, "fixturenames", ())
+        for group in ("demo", "uninterrupted"):
+            if group in asked:
+                item.add_marker(pytest.mark.xdist_group(group))
+                break
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

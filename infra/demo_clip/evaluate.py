@@ -232,6 +232,7 @@ def measure_clipart(encoders: Encoders, clipart: Sequence[Clipart]) -> dict[str,
         "auc": auc(matched, shuffled),
         "auc_one_per_title": auc(matched[first], shuffled[first]),
         "auc_title_alone": auc(rowwise(image, title), rowwise(image, title[partner])),
+        "shuffled_median": float(np.median(shuffled)),
     }
 
 

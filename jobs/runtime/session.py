@@ -63,13 +63,17 @@ def session(config: Config, *, app: str, is_verbose: bool = False) -> SparkSessi
     settings["spark.default.parallelism"] = str(config.spark.shuffle_partitions)
     if not is_submitted:
         os.environ["JAVA_HOME"] = require_java()
-        # Workers otherwise take whatever python3 stands first on PATH.
+        # Workers otherwise take whatever python3 stands first on PATH, and modules that happen
+        # to lie in the folder they are started in.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
         settings["spark.driver.host"] = "localhost"
         settings["spark.driver.bindAddress"] = "127.0.0.1"
         settings["spark.master"] = config.spark.master
         settings["spark.driver.memory"] = config.spark.driver_memory
         settings["spark.jars"] = ",".join(str(jar) for jar in delta_jars())
+        if config.spark.master.startswith("local"):
+            settings["spark.python.daemon.module"] = "jobs.runtime.python_daemon"
     for key, value in (settings | dict(config.spark.conf)).items():
         builder = builder.config(key, value)
     with contextlib.nullcontext() if is_verbose or is_submitted else _aside(config):

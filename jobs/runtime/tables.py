@@ -137,9 +137,9 @@ class Warehouse:
         existing = self.tables()
         for layer in sorted({table.split(".")[0] for table in (*CONTRACTS, *existing)}):
             self.spark.sql(f"CREATE DATABASE IF NOT EXISTS `{layer}`")
-            for known in self.spark.catalog.listTables(layer):
+            for known in self.spark.sql(f"SHOW TABLES IN `{layer}`").collect():
                 if not known.isTemporary:
-                    self.spark.sql(f"DROP TABLE `{layer}`.`{known.name}`")
+                    self.spark.sql(f"DROP TABLE `{layer}`.`{known.tableName}`")
         for table in existing:
             layer, name = table.split(".")
             self.spark.sql(

@@ -14,16 +14,16 @@ from jobs import cycle
 from jobs.__main__ import app
 from jobs.cycle import Plan
 from jobs.runtime.errors import CheckpointBusy
-from tests.e2e import equality
+from tests import equality
 from tests.faults import driver
-from tests.faults.conftest import Reference
+from tests.three_shards import Uninterrupted
 
 ROOT = Path(__file__).parents[2]
 # `make test` takes these three, of three kinds; `make faults` all.
 USUAL = {
-    "half of the tables are made",
-    "the second commit of the manifest is due",
     "images are being scored",
+    "the ledger is written and the checkpoint not",
+    "gold is committed and the ledger not",
 }
 POINTS = [
     pytest.param(point, marks=() if point in USUAL else pytest.mark.faults, id=point)
@@ -64,7 +64,7 @@ def family(session: int) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_run_after_a_kill_makes_the_tables_of_an_uninterrupted_one(
-    point: str, reference: Reference, resumed: Callable[[str], Plan], tmp_path: Path
+    point: str, uninterrupted: Uninterrupted, resumed: Callable[[str], Plan], tmp_path: Path
 ) -> None:
     stage, _ = driver.POINTS[point]
     planned = resumed(stage)
@@ -75,16 +75,15 @@ def test_a_run_after_a_kill_makes_the_tables_of_an_uninterrupted_one(
         _, alive = psutil.wait_procs(family(killed.pid), timeout=ORPHANS_LIVE_S)
         assert not alive
 
-    assert equality.contents(planned.warehouse) == reference.contents
+    assert equality.contents(planned.warehouse) == uninterrupted.contents
     assert not list(Path(planned.warehouse.root).glob("_staging/*"))
     versions = equality.versions(planned.warehouse)
     cycle.run(planned, command="and again")
     assert equality.versions(planned.warehouse) == versions
 
 
-@pytest.mark.slow  # has not been seen to pass yet; the refusal itself: tests/spark/test_streams.py
 def test_a_second_live_driver_is_refused_and_a_killed_one_holds_nothing(
-    reference: Reference, resumed: Callable[[str], Plan], tmp_path: Path
+    uninterrupted: Uninterrupted, resumed: Callable[[str], Plan], tmp_path: Path
 ) -> None:
     planned = resumed("dedup")
     with driving(tmp_path, "the ledger is written and the checkpoint not", "SIGSTOP") as first:
@@ -97,4 +96,4 @@ def test_a_second_live_driver_is_refused_and_a_killed_one_holds_nothing(
         first.kill()
         cycle.run(planned, command="third")
 
-    assert equality.contents(planned.warehouse) == reference.contents
+    assert equality.contents(planned.warehouse) == uninterrupted.contents

@@ -2,8 +2,11 @@
 
 import io
 import itertools
+import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,16 +16,24 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from jobs import cycle
-from jobs.cycle import Plan
 from jobs.demo import scenes, trouble
 from jobs.demo.trouble import File
 from jobs.runtime.config import load
 from jobs.runtime.tables import create_all
-from tests import small_spark
+from tests import equality, small_spark
 
 SIDES_PX: Final = (260, 200)
 SHARDS: Final = ("a.tar", "b.tar", "c.tar")
 Item = tuple[File, ...]  # an image and its text, or less
+
+
+@dataclass(frozen=True)
+class Uninterrupted:
+    """What one cycle over the shards, one of them a batch, left, and stood on before each stage."""
+
+    dump: Path
+    before: dict[str, Path]
+    contents: dict[str, Counter[str]]
 
 
 def write(folder: Path) -> None:
@@ -36,15 +47,15 @@ def write(folder: Path) -> None:
                 tar.addfile(member, io.BytesIO(file.content))
 
 
-def config(folder: Path, dump: Path) -> Path:
-    """Write a configuration: one shard a batch, two cores, the rest as by default."""
+def config(folder: Path, dump: Path, *, shards_per_batch: int = 1) -> Path:
+    """Write a configuration: two cores, the rest as by default."""
     settings = {
         "warehouse": "warehouse",
         "dumps": [{"name": "three", "path": str(dump)}],
         "recipe": {"overrides": {"shorter_side": {"min": 64}}},
         "quality": {"max_quarantined_share": 0.5},
         "spark": {"master": "local[2]", "shuffle_partitions": 2, "conf": small_spark.CONF},
-        "ingest": {"shards_per_batch": 1},
+        "ingest": {"shards_per_batch": shards_per_batch},
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
@@ -52,13 +63,17 @@ def config(folder: Path, dump: Path) -> Path:
     return path
 
 
-def run(config_file: Path, spark: SparkSession) -> Plan:
+def run(folder: Path, spark: SparkSession) -> Uninterrupted:
     """Every stage once in this process; no record, no report."""
-    planned = cycle.plan(load(str(config_file)), spark)
-    create_all(planned.warehouse, planned.recipe.name)
-    for name in cycle.STAGE_NAMES:
-        cycle.run_stage(planned, name, run_id="test")
-    return planned
+    write(folder / "dump")
+    planned = cycle.plan(load(str(config(folder, folder / "dump"))), spark)
+    before = {name: folder / f"before_{name}" for name in cycle.STAGE_NAMES}
+    Path(planned.warehouse.root).mkdir()
+    for name, snapshot in before.items():
+        shutil.copytree(planned.warehouse.root, snapshot)
+        create_all(planned.warehouse, planned.recipe.name)
+        cycle.run_stage(planned, name, run_id="uninterrupted")
+    return Uninterrupted(folder / "dump", before, equality.contents(planned.warehouse))
 
 
 def _contents() -> tuple[Sequence[Item], ...]:
