@@ -60,7 +60,7 @@ DIMENSION: Final = 512  # of the embedding, as ViT-B/32 has it
 PROCESSES: Final = 2  # of the bare loop
 BARE_BATCH: Final = 64  # chosen: images the bare loop stacks for one run of the network
 PREPROCESSING: Final = Preprocessing(resize="squash", interpolation="bilinear")
-LIMIT_RSS_MB: Final = 2_500  # what driver, JVM and workers may take in all
+LIMIT_MEMORY_MB: Final = 2_500  # what driver, JVM and workers may take in all
 
 
 def draw_images(folder: Path) -> list[Path]:
@@ -172,13 +172,14 @@ def bare_turn(pool: ProcessPoolExecutor, network: Path, paths: Sequence[Path]) -
 class Tree:
     """CPU time and memory of this process, the JVM and Spark's workers.
 
-    Processes end and take their CPU time with them, so all are looked at every second.
+    Processes end and take their CPU time with them, so all are looked at every second. Memory
+    is proportional (PSS): what forked workers share counts once.
     """
 
     def __init__(self, others: set[int]) -> None:
         self._others = others
         self._cpu_s: dict[int, float] = {}
-        self.peak_rss_mb = 0
+        self.peak_memory_mb = 0
         self._lock = threading.Lock()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -195,14 +196,14 @@ class Tree:
     def _look(self) -> None:
         with self._lock:
             ours = psutil.Process()
-            rss = 0
+            memory = 0
             for process in [ours, *ours.children(recursive=True)]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     if process.pid not in self._others:
                         spent = process.cpu_times()
                         self._cpu_s[process.pid] = spent.user + spent.system
-                        rss += process.memory_info().rss
-            self.peak_rss_mb = max(self.peak_rss_mb, rss >> 20)
+                        memory += process.memory_full_info().pss
+            self.peak_memory_mb = max(self.peak_memory_mb, memory >> 20)
 
 
 def store_images(warehouse: Warehouse, folder: Path, count: int) -> None:
@@ -294,7 +295,8 @@ def compare(images: int, repeats: int, *, all_signals: bool) -> dict[str, Any]:
             turns = [spark_turn(warehouse, default, tree, min(images, DISTINCT)) for _ in "ab"]
             result["spark_all_signals"] = turns[-1].figures() | {"images": turns[-1].images}
         spark.stop()
-        return result | {"peak_rss_mb": tree.peak_rss_mb, "limit_rss_mb": LIMIT_RSS_MB}
+        memory = {"peak_memory_mb": tree.peak_memory_mb, "limit_memory_mb": LIMIT_MEMORY_MB}
+        return result | memory
 
 
 def summary(pairs: Sequence[tuple[Turn, Turn]]) -> dict[str, Any]:
@@ -326,7 +328,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=10_000, help=f"a multiple of {DISTINCT:,}")
+    parser.add_argument("--images", type=int, default=20_000, help=f"a multiple of {DISTINCT:,}")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of turns")
     parser.add_argument(
         "--all-signals",

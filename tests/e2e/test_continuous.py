@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -20,19 +19,18 @@ from jobs.runtime.tables import Warehouse
 from tests import equality, three_shards
 from tests.three_shards import Uninterrupted
 
-ROOT = Path(__file__).parents[2]
+SLUICE = Path(sys.executable).with_name("sluice")
 # Nobody listens there: what is slow about a record is left out, and the data go on without it.
 UNTRACKED = "lineage.tracking_uri=http://127.0.0.1:9"  # RFC 863: the port to discard at
 
 
 @contextmanager
 def continuous(config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The command line in a process of its own."""
-    command = [sys.executable, "-m", "jobs", "run", str(config), "--continuous", "1s"]
+    """The command line in a process of its own, in a folder of somebody else's code."""
+    (config.parent / "udfs").mkdir()
+    (config.parent / "udfs" / "__init__.py").write_text("raise ImportError('not ours')\n")
     process = subprocess.Popen(
-        [*command, "--set", UNTRACKED],
-        cwd=config.parent,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        [SLUICE, "run", config, "--continuous", "1s", "--set", UNTRACKED], cwd=config.parent
     )
     try:
         yield process
