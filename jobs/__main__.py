@@ -395,6 +395,7 @@ def _run(planned: Any, *, command: str) -> None:
 def _show_funnel(planned: Any) -> None:
     from jobs.report.measure import ask, questions
 
+    planned.warehouse.register()
     asked = questions(planned.recipe, run_id="", signal_set="")
     answers = {
         name: ask(planned.warehouse, asked[name])

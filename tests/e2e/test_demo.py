@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 from pyspark.sql import functions as F
+from typer.testing import CliRunner
 
 from jobs import curate, cycle, recipe_diff, why
+from jobs.__main__ import app
 from jobs.demo import truth
 from jobs.runtime.errors import GateFailed
 from schemas import error_classes
@@ -196,12 +198,16 @@ def test_commits_and_rows_carry_the_run(demo: Demo) -> None:
     ] == [demo.run.run_id]
 
 
-def test_a_second_run_makes_no_version(copy: Copy) -> None:
+def test_a_second_run_makes_no_version_and_shows_the_funnel(copy: Copy) -> None:
     again = copy()
     before = versions(again.plan)
+    for layer in ("bronze", "silver", "ops", "gold"):  # as in a process that has just started
+        again.plan.warehouse.spark.sql(f"DROP DATABASE IF EXISTS {layer} CASCADE")
 
-    cycle.run(again.plan, command="again")
+    told = CliRunner().invoke(app, ["run", str(again.config_path)])
 
+    assert told.exit_code == 0, told.output
+    assert "in gold.default" in told.output
     assert versions(again.plan) == before
 
 
