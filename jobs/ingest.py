@@ -141,7 +141,10 @@ def new_media(staged: DataFrame, known: DataFrame) -> DataFrame:
 def stage(config: Config) -> Stage:
     """The stage of a configuration."""
     limits = Limits(
-        max_member_bytes=config.ingest.max_member_bytes, max_pixels=config.ingest.max_pixels
+        max_member_bytes=config.ingest.max_member_bytes,
+        max_pixels=config.ingest.max_pixels,
+        max_decompression_ratio=config.ingest.max_decompression_ratio,
+        max_decompressed_bytes=config.ingest.max_decompressed_bytes,
     )
 
     def process(batch: Batch) -> Outcome:

@@ -4,7 +4,8 @@ from typing import Final
 
 ERROR_CLASSES: Final = {
     "unreadable_shard": "the shard cannot be opened or is no tar at all",
-    "truncated_shard": "the shard ends inside a member; what came before it is kept",
+    "truncated_shard": "the shard is cut or damaged somewhere; what came before it is kept",
+    "decompression_bomb": "the shard grows past the limits; what came before that is kept",
     "unsafe_member_name": "an absolute member name, or one that climbs out of the archive",
     "unsafe_member_type": "a link, device or other member that is no file",
     "member_too_large": "a member larger than the configured limit",

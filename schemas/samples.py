@@ -34,7 +34,13 @@ SCHEMA: Final = StructType(
         field("sample_key", StringType(), "key of the item in its shard, e.g. 000012"),
         field("occurrence", IntegerType(), "0 for the first item of this key in the shard"),
         field("member", StringType(), "name of the media member, e.g. 000012.jpg"),
-        field("shard_offset_bytes", LongType(), "where the media bytes begin in the shard"),
+        field(
+            "shard_offset_bytes",
+            LongType(),
+            "where the media bytes begin in the shard; null in a compressed one, where no place"
+            " holds them as they are",
+            nullable=True,
+        ),
         field("size_bytes", LongType(), "size of the media"),
         field("modality", StringType(), "image_text"),
         field("caption", StringType(), "text as delivered, UTF-8"),

@@ -1,5 +1,6 @@
-"""The least dump that still has trouble: three shards, copies across and within them."""
+"""The least dump that still has trouble: three shards, one compressed, copies across and within."""
 
+import gzip
 import io
 import itertools
 import shutil
@@ -23,7 +24,7 @@ from jobs.runtime.tables import create_all
 from tests import equality, small_spark
 
 SIDES_PX: Final = (260, 200)
-SHARDS: Final = ("a.tar", "b.tar", "c.tar")
+SHARDS: Final = ("a.tar", "b.tar.gz", "c.tar")
 Item = tuple[File, ...]  # an image and its text, or less
 
 
@@ -40,11 +41,16 @@ def write(folder: Path) -> None:
     """Write the shards; the same bytes every time."""
     folder.mkdir(parents=True)
     for name, items in zip(SHARDS, _contents(), strict=True):
-        with tarfile.open(folder / name, "w", format=tarfile.USTAR_FORMAT) as tar:
+        shard = io.BytesIO()
+        with tarfile.open(fileobj=shard, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for number, file in ((n, file) for n, item in enumerate(items) for file in item):
                 member = tarfile.TarInfo(f"{number:03d}.{file.extension}")
                 member.size = len(file.content)
                 tar.addfile(member, io.BytesIO(file.content))
+        content = shard.getvalue()
+        if name.endswith(".gz"):
+            content = gzip.compress(content, mtime=0)
+        (folder / name).write_bytes(content)
 
 
 def config(folder: Path, dump: Path, *, shards_per_batch: int = 1) -> Path:

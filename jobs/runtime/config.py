@@ -150,6 +150,14 @@ class Ingest(Section):
         ge=1,
         le=2**31 - 1,  # the JVM's largest int
     )
+    max_decompression_ratio: int = Field(
+        default=100,  # chosen: photographs shrink by 1.1, side-cars by 20; deflate ends at 1,032
+        ge=1,
+    )
+    max_decompressed_bytes: int = Field(
+        default=64 * 2**30,  # chosen: 64 GiB, 20x a shard of img2dataset's 10,000 photographs
+        ge=1,
+    )
 
 
 class Config(Section):

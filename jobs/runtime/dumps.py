@@ -17,7 +17,7 @@ from schemas import shards
 
 log: Final = logging.getLogger("sluice")
 
-SUFFIXES: Final = {webdataset.FORMAT: webdataset.SUFFIX}
+SUFFIXES: Final = {webdataset.FORMAT: webdataset.SUFFIXES}
 
 
 def open_shard(uri: str) -> BinaryIO:
@@ -37,7 +37,7 @@ def found(dump: Dump) -> list[dict[str, Any]]:
         NotFound: the dump's path does not exist.
     """
     filesystem, root = fs.FileSystem.from_uri(dump.path)
-    suffix = SUFFIXES[dump.format]
+    suffixes = SUFFIXES[dump.format]
     infos = filesystem.get_file_info(root)
     if infos.type == fs.FileType.NotFound:
         raise NotFound(f"dump {dump.name}: {dump.path} does not exist; correct dumps.path")
@@ -57,7 +57,7 @@ def found(dump: Dump) -> list[dict[str, Any]]:
             "modified_at": info.mtime.astimezone(UTC),
         }
         for info in sorted(listed, key=lambda info: info.path)
-        if info.path.endswith(suffix)
+        if info.path.endswith(suffixes)
     ]
 
 

@@ -2,19 +2,26 @@
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Final
 
+from jobs.sources.texts import DETAIL_CHARS
 from udfs.image_codec import ImageRefused, extension_matches, header
-
-DETAIL_CHARS: Final = 500  # chosen: enough to say what, too little to carry content
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What an entry may cost."""
+    """What an entry may cost, and how far a compressed shard may grow.
+
+    Attributes:
+        max_member_bytes: of one member.
+        max_pixels: width x height that a header may declare.
+        max_decompression_ratio: plain bytes that each compressed byte may give.
+        max_decompressed_bytes: plain bytes of one shard.
+    """
 
     max_member_bytes: int
     max_pixels: int
+    max_decompression_ratio: int
+    max_decompressed_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +29,7 @@ class Entry:
     """One item met in a shard.
 
     `error_class` is null for an accepted one, else one of `schemas.error_classes`.
+    `shard_offset_bytes` is null where the media's bytes do not lie in the shard as they are.
     """
 
     position: int
@@ -44,7 +52,7 @@ class Entry:
 
 
 class EntryRefused(ValueError):
-    """An item that cannot be taken; carries its error class."""
+    """An item, or the rest of a shard, that cannot be taken; carries its error class."""
 
     def __init__(self, error_class: str, detail: str) -> None:
         super().__init__(f"{error_class}: {detail}")

@@ -2,19 +2,22 @@
 
 The key is the member's path up to the first dot of its base name; what follows is the kind:
 an image, `txt` (the caption), `json` (further facts, and the caption where there is no `txt`).
-Nothing is ever extracted: names are data, not paths.
+The tar may be compressed as a whole. Nothing is ever extracted: names are data, not paths.
 """
 
 import json
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final, Self
 
-from jobs.sources.entry import DETAIL_CHARS, Entry, EntryRefused, Limits, image_facts
+from jobs.sources.compression import decompressed
+from jobs.sources.entry import Entry, EntryRefused, Limits, image_facts
+from jobs.sources.texts import printable, said
 
 FORMAT: Final = "webdataset"
-SUFFIX: Final = ".tar"
+SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.zst")
+_DRAIN_BYTES: Final = 1 << 16  # chosen: what is read and dropped at a time
 # Kinds that stand for the image; those no decoder here accepts are named so that they are
 # refused as images rather than missed.
 IMAGE_KINDS: Final = frozenset(
@@ -97,12 +100,33 @@ def entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry]:
     """Every item of a shard exactly once, accepted or refused, in the order of the tar.
 
     Args:
-        stream: the shard's bytes from its start.
-        limits: what one member may cost.
+        stream: the shard's bytes from its start; gzip and zstd are known by their first bytes.
+        limits: what one member may cost, and how far a compressed shard may grow.
 
     Yields:
-        Entries with dense positions from 0. A damaged tail is one entry.
+        Entries with dense positions from 0. A damaged tail is one entry. In a compressed shard
+        no entry has an offset.
     """
+    plain = decompressed(stream, limits)
+    for entry in _entries(plain, limits):
+        yield entry if plain is stream else replace(entry, shard_offset_bytes=None)
+
+
+def key_and_kind(name: str) -> tuple[str, str]:
+    """The item that a member belongs to, and what it is of it.
+
+    The kind is everything past the first dot of the base name: as webdataset has it.
+
+    >>> key_and_kind("a.b/0012.left.JPG")
+    ('a.b/0012', 'left.jpg')
+    """
+    folder, slash, base = name.rpartition("/")
+    # "../../x" has its dots before the slash; a base name that starts with one keeps it.
+    stem, _, kind = base[1:].partition(".")
+    return f"{folder}{slash}{base[:1]}{stem}", kind.lower()
+
+
+def _entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry]:
     seen: dict[str, int] = {}
     position = 0
     group: _Group | None = None
@@ -111,7 +135,7 @@ def entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry]:
         if isinstance(found, _Damage):
             damage = found
             break
-        key = _key(found.name)
+        key, _ = key_and_kind(found.name)
         if group is not None and (key != group.key or group.has(found.kind)):
             yield _judged(group, position, seen, limits)
             position += 1
@@ -131,7 +155,7 @@ def _members(stream: BinaryIO, limits: Limits) -> Iterator[_Member | _Damage]:
     try:
         archive = tarfile.TarFile.open(fileobj=stream, mode="r|", tarinfo=_Header)
     except Exception as error:  # hostile bytes raise whatever they like
-        yield _Damage("unreadable_shard", f"not a tar: {_said(error)}")
+        yield _damage(error, "unreadable_shard", "not a tar: ")
         return
     with archive:
         while True:
@@ -140,16 +164,26 @@ def _members(stream: BinaryIO, limits: Limits) -> Iterator[_Member | _Damage]:
                 info = archive.next()
                 member = _read(archive, info, limits) if info else None
             except Exception as error:  # likewise
-                yield _Damage("truncated_shard", _said(error), info)
+                yield _damage(error, "truncated_shard", info=info)
                 return
             if info is None:
-                return
+                break
             if member is not None:
                 yield member
+    try:
+        # The checksum of a compressed stream stands behind the tar's own end.
+        while stream.read(_DRAIN_BYTES):
+            pass
+    except EntryRefused as refusal:
+        yield _damage(refusal, "truncated_shard")
 
 
-def _said(error: Exception) -> str:
-    return printable(f"{type(error).__name__}: {error}")[:DETAIL_CHARS]
+def _damage(
+    error: Exception, error_class: str, prefix: str = "", info: tarfile.TarInfo | None = None
+) -> _Damage:
+    if isinstance(error, EntryRefused):
+        return _Damage(error.error_class, error.detail, info)
+    return _Damage(error_class, f"{prefix}{said(error)}", info)
 
 
 def _read(archive: tarfile.TarFile, info: tarfile.TarInfo, limits: Limits) -> _Member | None:
@@ -163,10 +197,9 @@ def _read(archive: tarfile.TarFile, info: tarfile.TarInfo, limits: Limits) -> _M
         content = opened.read()
         if len(content) < info.size:
             raise tarfile.ReadError(f"{len(content)} of {info.size} bytes are there")
-    base = info.name.rpartition("/")[2]
     return _Member(
         name=info.name,
-        kind=base[1:].partition(".")[2].lower(),
+        kind=key_and_kind(info.name)[1],
         offset_bytes=info.offset_data,
         size_bytes=info.size,
         is_file=info.isreg(),
@@ -174,23 +207,16 @@ def _read(archive: tarfile.TarFile, info: tarfile.TarInfo, limits: Limits) -> _M
     )
 
 
-def _key(name: str) -> str:
-    folder, slash, base = name.rpartition("/")
-    # "../../x" has its dots before the slash; a base name that starts with one keeps it.
-    stem = base[:1] + base[1:].partition(".")[0]
-    return f"{folder}{slash}{stem}"
-
-
 def _is_cut(group: _Group, damaged: tarfile.TarInfo | None) -> bool:
     """Whether the shard's damage fell into this item."""
-    if damaged is not None and _key(damaged.name) == group.key:
+    if damaged is not None and key_and_kind(damaged.name)[0] == group.key:
         return True
     return group.image is None or not (group.has("txt") or group.has("json"))
 
 
 def _tail(position: int, damage: _Damage, group: _Group | None) -> Entry:
     info = damage.info
-    key = group.key if group else (_key(info.name) if info else None)
+    key = group.key if group else (key_and_kind(info.name)[0] if info else None)
     return Entry(
         position=position,
         sample_key=None if key is None else printable(key),
@@ -292,12 +318,3 @@ def _caption(group: _Group, facts: dict[str, str]) -> str:
         return (text.content or b"").decode("utf-8")
     except UnicodeDecodeError as error:
         raise EntryRefused("caption_not_utf8", f"{error.reason} at byte {error.start}") from None
-
-
-def printable(text: str) -> str:
-    r"""The text with what is not valid Unicode escaped, so that it can be stored.
-
-    >>> printable("a\udcff")
-    'a\\udcff'
-    """
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

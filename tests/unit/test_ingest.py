@@ -12,7 +12,12 @@ from jobs.demo import trouble
 from jobs.demo.trouble import File
 from jobs.sources.entry import Limits
 
-LIMITS = Limits(max_member_bytes=1 << 30, max_pixels=89_478_485)
+LIMITS = Limits(
+    max_member_bytes=1 << 30,
+    max_pixels=89_478_485,
+    max_decompression_ratio=100,
+    max_decompressed_bytes=1 << 36,
+)
 PICTURE = Image.new("RGB", (64, 64), "red")
 
 

@@ -12,6 +12,12 @@ from jobs.runtime.errors import NotFound
 from jobs.sources import webdataset
 from jobs.sources.entry import Limits
 
+LIMITS = Limits(
+    max_member_bytes=10**6,
+    max_pixels=10**6,
+    max_decompression_ratio=100,
+    max_decompressed_bytes=10**9,
+)
 DRAWING = """<?xml version="1.0"?>{doctype}
 <svg xmlns="http://www.w3.org/2000/svg"><metadata>
 <rdf:RDF xmlns:dc="http://purl.org/dc/elements/1.1/"
@@ -102,7 +108,7 @@ def test_tars_hold_every_pair_once_and_the_source_reads_them(tmp_path):
     found = []
     for path in sorted((tmp_path / "dump").iterdir()):
         with path.open("rb") as stream:
-            found += webdataset.entries(stream, Limits(max_member_bytes=10**6, max_pixels=10**6))
+            found += webdataset.entries(stream, LIMITS)
     assert [entry.error_class for entry in found] == [None] * 7
     assert [entry.sample_key for entry in found] == [f"{number:06d}" for number in range(7)]
     assert [entry.caption.split(",")[0] for entry in found] == [f"dog number {n}" for n in range(7)]

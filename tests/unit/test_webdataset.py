@@ -1,19 +1,28 @@
+import gzip
 import io
 import json
 import tarfile
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
+from webdataset.tariterators import base_plus_ext
 
 from jobs.sources.entry import Entry, Limits
-from jobs.sources.webdataset import entries
+from jobs.sources.webdataset import entries, key_and_kind
 from schemas.error_classes import ERROR_CLASSES
 
-LIMITS = Limits(max_member_bytes=1_000_000, max_pixels=1_000_000)
+LIMITS = Limits(
+    max_member_bytes=1_000_000,
+    max_pixels=1_000_000,
+    max_decompression_ratio=100,
+    max_decompressed_bytes=1_000_000_000,
+)
 
 
 def picture(seed: int = 0, kind: str = "PNG") -> bytes:
@@ -35,6 +44,15 @@ def tar(members: Iterable[tuple[str, bytes] | tarfile.TarInfo]) -> bytes:
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
         return file.getvalue()
+
+
+def items(count: int) -> list[tuple[str, bytes]]:
+    """Members that do not shrink."""
+    return [
+        (f"{i}.{kind}", picture(i) if kind == "png" else b"some words")
+        for i in range(count)
+        for kind in ("png", "txt")
+    ]
 
 
 def read(content: bytes, limits: Limits = LIMITS) -> list[Entry]:
@@ -118,13 +136,13 @@ def test_a_link_is_refused_and_never_followed() -> None:
 
 
 def test_a_member_over_the_limit_is_refused_unread() -> None:
-    small = Limits(max_member_bytes=100, max_pixels=1_000_000)
+    small = replace(LIMITS, max_member_bytes=100)
 
     assert fates(tar(PAIR), small) == [("a", "member_too_large")]
 
 
 def test_more_pixels_than_allowed_are_refused_by_the_header() -> None:
-    few = Limits(max_member_bytes=1_000_000, max_pixels=599)
+    few = replace(LIMITS, max_pixels=599)
 
     assert fates(tar(PAIR), few) == [("a", "too_many_pixels")]
 
@@ -172,12 +190,7 @@ def test_an_archive_without_its_end_marker_is_said() -> None:
 def test_wherever_a_shard_is_cut_what_came_before_is_kept_and_the_tail_is_one_entry(
     cut: int,
 ) -> None:
-    items = [
-        (f"{i}.{kind}", picture(i) if kind == "png" else b"some words")
-        for i in range(4)
-        for kind in ("png", "txt")
-    ]
-    whole = tar(items)
+    whole = tar(items(4))
     ends = [whole.index(f"{i}.txt".encode()) + 1024 for i in range(4)]
     cut = min(cut, len(whole) - 1)
 
@@ -205,3 +218,119 @@ def test_names_that_are_not_unicode_can_be_stored() -> None:
     (entry,) = read(tar([("\udcff.png", picture()), ("\udcff.txt", b"odd name")]))
 
     entry.sample_key.encode("utf-8")
+
+
+@given(st.text(alphabet=st.sampled_from("aB1./_ é"), min_size=1, max_size=12))
+@example("a/b.c/d.left.JPG")
+@example("./a.png")
+@example("a..png")
+def test_whatever_name_webdataset_can_split_is_split_alike(name: str) -> None:
+    key, kind = base_plus_ext(name)
+    # It passes over names without a dot, and takes the folder for the key of ".x.png".
+    if key is not None and not name.rpartition("/")[2].startswith("."):
+        assert key_and_kind(name) == (key, kind.lower())
+
+
+def packed(content: bytes, codec: str) -> bytes:
+    if codec == "gzip":
+        return gzip.compress(content, mtime=0)
+    return pa.compress(content, codec, asbytes=True)
+
+
+SKIPPABLE = b"\x5a\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"any"  # RFC 8878 §3.1.2
+CODECS = pytest.mark.parametrize("codec", ["gzip", "zstd"])
+# Past the floor below which no ratio is asked, and zeros shrink a thousandfold.
+BOMB = [("z.png", bytes(40_000_000)), ("z.txt", b"after the bomb")]
+
+
+@CODECS
+def test_a_compressed_shard_gives_the_same_entries_without_offsets(codec: str) -> None:
+    plain = tar([*PAIR, ("b.txt", b"alone"), ("c.png", picture(2)), ("c.txt", b"third")])
+    expected = [replace(entry, shard_offset_bytes=None) for entry in read(plain)]
+
+    assert read(packed(plain, codec)) == expected
+    assert [entry.error_class for entry in expected] == [None, "missing_image", None]
+
+
+def test_a_shard_that_was_compressed_in_parts_is_read_to_its_end() -> None:
+    plain = tar([*PAIR, ("b.png", picture(1)), ("b.txt", b"second")])
+    half = len(plain) // 2
+
+    for codec in ("gzip", "zstd"):
+        parts = packed(plain[:half], codec) + packed(plain[half:], codec)
+        assert fates(parts) == [("a", None), ("b", None)]
+    assert fates(SKIPPABLE + packed(plain, "zstd")) == [("a", None), ("b", None)]
+
+
+@CODECS
+def test_compressed_bytes_that_are_no_tar_are_one_unreadable_shard(codec: str) -> None:
+    assert fates(packed(b"x" * 5000, codec)) == [(None, "unreadable_shard")]
+
+
+@CODECS
+@given(data=st.data())
+def test_wherever_a_compressed_shard_is_cut_what_came_before_is_kept(codec: str, data) -> None:
+    content = packed(tar(items(4)), codec)
+    cut = data.draw(st.integers(4, len(content) - 1))
+
+    *kept, tail = fates(content[:cut])
+
+    assert kept == [(str(i), None) for i in range(len(kept))]
+    assert tail[1] == "truncated_shard"
+
+
+def test_a_cut_loses_no_block_that_could_be_decompressed() -> None:
+    first = tar(PAIR)
+    first = first[: first.index(b"a red circle") + 512]
+    second = tar([("b.png", picture(1)), ("b.txt", b"second")])
+    # The first frame is whole; of the second, nothing can be had.
+    content = packed(first, "zstd") + packed(second, "zstd")[:10]
+
+    assert fates(content) == [("a", None), (None, "truncated_shard")]
+
+
+def test_a_checksum_that_does_not_fit_is_said_after_the_items() -> None:
+    content = bytearray(packed(tar(items(60)), "gzip"))
+    content[-8] ^= 1  # RFC 1952 §2.3: CRC32, then the size, end the file
+
+    *kept, tail = fates(bytes(content))
+
+    # What the last feed of 4 KiB gave went with the checksum.
+    assert kept == [(str(i), None) for i in range(len(kept))]
+    assert len(kept) >= 57
+    assert tail[1] == "truncated_shard"
+
+
+@CODECS
+def test_a_shard_that_grows_too_much_ends_there_with_one_entry(codec: str) -> None:
+    content = packed(tar([*PAIR, *BOMB]), codec)
+
+    found = read(content)
+
+    assert [(e.sample_key, e.error_class) for e in found] == [
+        ("a", None),
+        ("z", "decompression_bomb"),
+    ]
+    assert "limit 100 to 1" in str(found[-1].detail)
+    patient = replace(LIMITS, max_decompression_ratio=100_000)
+    assert fates(content, patient) == [("a", None), ("z", "member_too_large")]
+
+
+def test_a_shard_over_the_total_ends_there_with_one_entry() -> None:
+    whole = tar([*PAIR, ("b.png", picture(1)), ("b.txt", b"x" * 30_000)])
+    small = replace(LIMITS, max_decompressed_bytes=20_000)
+
+    assert fates(packed(whole, "zstd"), small) == [("a", None), ("b", "decompression_bomb")]
+    assert fates(whole, small) == [("a", None), ("b", None)]
+
+
+@CODECS
+@given(noise=st.binary(max_size=300), at=st.integers(0, 1000))
+def test_no_compressed_bytes_whatever_make_the_reader_fail(
+    codec: str, noise: bytes, at: int
+) -> None:
+    whole = packed(tar(PAIR), codec)
+    found = read(whole[:at] + noise + whole[at + len(noise) :])
+
+    assert [entry.position for entry in found] == list(range(len(found)))
+    assert {entry.error_class for entry in found} <= {None, *ERROR_CLASSES}
