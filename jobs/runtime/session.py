@@ -17,9 +17,9 @@ MIB: Final = 1024 * 1024
 # Media rows are wide: row groups are sized in bytes so that even a small table can be split.
 # The Delta writer ignores the option `parquet.block.size`; the Hadoop setting works (measured).
 ROW_GROUP_BYTES: Final = 8 * MIB
-# Most that a task reads; Spark gives it less where the cores would not all get work. A task of
-# 8 MiB costs the JVM half as much again as its images cost Python: 1.2 ms an image, in 64 MiB
-# 0.65 ms (tests/bench, 20,000 images).
+# Most that a task reads; Spark gives it less where the cores would not all get work. Beside
+# Python's 2.7 ms, an image costs the JVM 1.2 ms in tasks of 8 MiB and 0.65 ms in tasks of 64 MiB
+# (CPU time by tests/bench, 20,000 images).
 SPLIT_BYTES: Final = 64 * MIB
 # Rows of one transport batch to Python; 64 images of 200 kB are 13 MB.
 ARROW_ROWS: Final = 64

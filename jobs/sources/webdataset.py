@@ -47,6 +47,7 @@ PRIVATE_FACTS: Final = frozenset({"exif"})
 @dataclass
 class _Member:
     name: str
+    key: str
     kind: str
     offset_bytes: int
     size_bytes: int
@@ -135,12 +136,11 @@ def _entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry]:
         if isinstance(found, _Damage):
             damage = found
             break
-        key, _ = key_and_kind(found.name)
-        if group is not None and (key != group.key or group.has(found.kind)):
+        if group is not None and (found.key != group.key or group.has(found.kind)):
             yield _judged(group, position, seen, limits)
             position += 1
             group = None
-        group = group or _Group(key)
+        group = group or _Group(found.key)
         group.members.append(found)
     if group is not None and not (damage and _is_cut(group, damage.info)):
         yield _judged(group, position, seen, limits)
@@ -197,9 +197,11 @@ def _read(archive: tarfile.TarFile, info: tarfile.TarInfo, limits: Limits) -> _M
         content = opened.read()
         if len(content) < info.size:
             raise tarfile.ReadError(f"{len(content)} of {info.size} bytes are there")
+    key, kind = key_and_kind(info.name)
     return _Member(
         name=info.name,
-        kind=key_and_kind(info.name)[1],
+        key=key,
+        kind=kind,
         offset_bytes=info.offset_data,
         size_bytes=info.size,
         is_file=info.isreg(),
