@@ -20,7 +20,7 @@ _UNIT_BYTES: Final = 512
 # Likewise for what one feed of the decompressor had given when a code or checksum is wrong.
 _FEED_BYTES: Final = 4096  # chosen: a small part of an image
 # chosen: no ratio is asked of less; a tar of a few texts is mostly padding and shrinks 100-fold
-_RATIO_FLOOR_BYTES: Final = 16 * 2**20
+RATIO_FLOOR_BYTES: Final = 16 * 2**20
 
 
 def decompressed(stream: BinaryIO, limits: Limits) -> BinaryIO:
@@ -90,19 +90,26 @@ class _Decompressed:
         return bytes(found)
 
     def _growth(self) -> EntryRefused | None:
-        limits, compressed_bytes = self._limits, self._feed.given_bytes
-        if self._read_bytes > limits.max_decompressed_bytes:
-            return EntryRefused(
-                "decompression_bomb",
-                f"more than {limits.max_decompressed_bytes} bytes once decompressed; "
-                "raise ingest.max_decompressed_bytes to take it",
-            )
-        allowed = max(_RATIO_FLOOR_BYTES, limits.max_decompression_ratio * compressed_bytes)
-        if self._read_bytes > allowed:
-            return EntryRefused(
-                "decompression_bomb",
-                f"{compressed_bytes} bytes gave {self._read_bytes}, "
-                f"limit {limits.max_decompression_ratio} to 1; "
-                "raise ingest.max_decompression_ratio to take it",
-            )
-        return None
+        return growth(self._read_bytes, self._feed.given_bytes, self._limits)
+
+
+def growth(plain_bytes: int, compressed_bytes: int, limits: Limits) -> EntryRefused | None:
+    """Why so many bytes are too much to come out of so few compressed ones; null if they are not.
+
+    Returns:
+        A refusal of class `decompression_bomb`.
+    """
+    if plain_bytes > limits.max_decompressed_bytes:
+        return EntryRefused(
+            "decompression_bomb",
+            f"more than {limits.max_decompressed_bytes} bytes once decompressed; "
+            "raise ingest.max_decompressed_bytes to take it",
+        )
+    if plain_bytes > max(RATIO_FLOOR_BYTES, limits.max_decompression_ratio * compressed_bytes):
+        return EntryRefused(
+            "decompression_bomb",
+            f"{compressed_bytes} bytes gave {plain_bytes}, "
+            f"limit {limits.max_decompression_ratio} to 1; "
+            "raise ingest.max_decompression_ratio to take it",
+        )
+    return None

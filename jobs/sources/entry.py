@@ -1,9 +1,12 @@
 """What every source hands to ingest: an item that was accepted, or one that was not and why."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
 
-from jobs.sources.texts import DETAIL_CHARS
+from jobs.sources.texts import DETAIL_CHARS, printable
 from udfs.image_codec import ImageRefused, extension_matches, header
 
 
@@ -25,10 +28,76 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the shards of a dump are read.
+
+    Attributes:
+        limits: what an entry may cost.
+        options: what the configuration says of the dump, by the names its format allows.
+    """
+
+    limits: Limits
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A piece of an interleaved document.
+
+    Attributes:
+        kind: what it is.
+        text: of a text; of an image, the words that stand for it (its alt text), if any.
+        url: of an image, where it is to be had; absolute.
+        path: of an image that is a file of the dump, relative to its root.
+        xpath: where in the page, if the dump says so.
+    """
+
+    kind: Literal["text", "image"]
+    text: str | None = None
+    url: str | None = None
+    path: str | None = None
+    xpath: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """An interleaved page: its pieces in reading order.
+
+    Attributes:
+        items: texts and images.
+        title: of the page, if it has one.
+        crawled_at: UTC, if the dump says so.
+    """
+
+    items: tuple[Item, ...]
+    title: str | None = None
+    crawled_at: datetime | None = None
+
+    def markdown(self) -> str:
+        r"""The page as Markdown: paragraphs of text, and `![alt](url)` where an image stands.
+
+        >>> Document(items=(Item(kind="text", text="a"), Item(kind="image", url="u"))).markdown()
+        'a\n\n![](u)'
+        """
+        return "\n\n".join(
+            item.text or "" if item.kind == "text" else f"![{item.text or ''}]({item.url or ''})"
+            for item in self.items
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One item met in a shard.
 
-    `error_class` is null for an accepted one, else one of `schemas.error_classes`.
+    `error_class` is null for an accepted one, else one of `schemas.error_classes`. An accepted
+    one is, by what it carries:
+
+    - a sample: `content` and `caption`;
+    - a sample whose media must be fetched: `url` and `caption`, no `content`;
+    - media that the dump delivers for a url, without a caption of its own: `content` and `url`,
+      `is_response`;
+    - an interleaved page: `document`, and the page's `url`.
+
     `shard_offset_bytes` is null where the media's bytes do not lie in the shard as they are.
     """
 
@@ -49,6 +118,8 @@ class Entry:
     header_height_px: int | None = None
     media_sha256: str | None = None
     extra: dict[str, str] = field(default_factory=dict)
+    is_response: bool = False
+    document: Document | None = None
 
 
 class EntryRefused(ValueError):
@@ -57,7 +128,7 @@ class EntryRefused(ValueError):
     def __init__(self, error_class: str, detail: str) -> None:
         super().__init__(f"{error_class}: {detail}")
         self.error_class = error_class
-        self.detail = detail[:DETAIL_CHARS]
+        self.detail = printable(detail)[:DETAIL_CHARS]
 
 
 def image_facts(content: bytes, member: str, limits: Limits) -> dict[str, object]:

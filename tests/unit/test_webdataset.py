@@ -334,3 +334,30 @@ def test_no_compressed_bytes_whatever_make_the_reader_fail(
 
     assert [entry.position for entry in found] == list(range(len(found)))
     assert {entry.error_class for entry in found} <= {None, *ERROR_CLASSES}
+
+
+def test_why_a_member_is_refused_can_be_stored_whatever_it_is_called() -> None:
+    link = tarfile.TarInfo("a.\udcff")
+    link.type = tarfile.SYMTYPE
+    (entry,) = read(tar([link]))
+
+    assert (entry.error_class, entry.detail) == ("unsafe_member_type", "\\udcff is no file")
+
+
+def test_a_sparse_member_is_read_but_lies_nowhere_as_it_is() -> None:
+    content = picture() + bytes(5000)  # the hole
+    stored = b"1\n0\n%d\n" % len(picture())  # GNU tar, "PAX Format, Version 1.0"
+    stored = stored.ljust(512, b"\0") + picture()
+    said = {"major": "1", "minor": "0", "realsize": str(len(content)), "name": "a.png"}
+    with io.BytesIO() as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            info = tarfile.TarInfo("GNUSparseFile.0/a.png")
+            info.size = len(stored)
+            info.pax_headers = {f"GNU.sparse.{name}": value for name, value in said.items()}
+            archive.addfile(info, io.BytesIO(stored))
+            caption = tarfile.TarInfo("a.txt")
+            archive.addfile(caption)
+        (entry,) = read(file.getvalue())
+
+    assert (entry.error_class, entry.content) == (None, content)
+    assert entry.shard_offset_bytes is None
