@@ -1,0 +1,1 @@
+"""Fetch urls politely and safely: the rules, the client, the stage."""

@@ -1,0 +1,216 @@
+"""Fetch what dumps only name: `bronze.urls` -> `bronze.samples`, `bronze.media`, `bronze.fetches`.
+
+A URL is asked for once, however many items name it and whichever batch they come in; what it
+gave stands in `bronze.fetches`. An item whose URL gave no media goes to `ops.rejects` if a rule
+or the server says so, else to `ops.quarantine`, from where `sluice retry` sends it back here.
+"""
+
+from functools import reduce
+from typing import Final
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from jobs.fetch.operator import ANSWERED, ASKED, fetcher
+from jobs.fetch.rules import Rules, rules
+from jobs.guard import guard
+from jobs.runtime.config import Config
+from jobs.runtime.staging import fresh_media, media_rows
+from jobs.runtime.streams import Batch, Breaker, Outcome, Stage
+from jobs.runtime.tables import belonging, counted
+from schemas import fetches, media, quarantine, rejects, samples, urls
+from schemas.reject_reasons import REJECT_REASONS
+from udfs.identity import digest
+
+NAME: Final = "fetch"
+COLUMNS: Final = tuple(f.name for f in urls.SCHEMA if f.name not in urls.VOLATILE)
+_ORIGIN: Final = "http"
+# Hashes that dumps carry of their media, as img2dataset, DataComp and Re-LAION name them.
+_EXPECTED: Final = {"sha256": ("media_sha256", 64), "md5": ("md5", 32)}
+OK: Final = "ok"
+REJECTED: Final = "rejected"
+FAILED: Final = "failed"
+
+
+def transform(asked: DataFrame, fetch_rules: Rules, folder: str, *, tasks: int) -> DataFrame:
+    """An answer for every row, columns of `ANSWERED`; a host's urls are all in one task.
+
+    Args:
+        asked: columns of `ASKED`, each url once.
+        fetch_rules: manners and limits.
+        folder: of staging, which gets the media.
+        tasks: how many fetch side by side.
+    """
+    return (
+        asked.select(*ASKED)
+        .repartition(tasks, "host")
+        .mapInArrow(fetcher(fetch_rules, folder), ANSWERED)
+    )
+
+
+def stage(config: Config) -> Stage:
+    """The stage of a configuration.
+
+    Raises:
+        ConfigError: nobody to contact, or a network or blocklist that is none.
+    """
+    fetch_rules = rules(config, guard(config))
+
+    def process(batch: Batch) -> Outcome:
+        return _process(batch, fetch_rules)
+
+    return Stage(
+        name=NAME,
+        checkpoint="urls",
+        source=urls.TABLE,
+        columns=COLUMNS,
+        process=process,
+        outputs=(fetches.TABLE, media.TABLE, samples.TABLE, rejects.TABLE, quarantine.TABLE),
+        # One file of urls is one batch: ingest writes them at the configured size.
+        max_files=1,
+        breaker=Breaker(**config.breaker.model_dump()),
+    )
+
+
+def _process(batch: Batch, fetch_rules: Rules) -> Outcome:
+    listed = batch.frame.localCheckpoint()
+    answered = _answered(batch, listed, fetch_rules)
+    told = with_outcome(listed, answered).localCheckpoint()
+    met = counted(told, **{fate: F.col("fate") == fate for fate in (OK, REJECTED, FAILED)})
+
+    def of(fate: str) -> DataFrame:
+        return told.where(F.col("fate") == fate).withColumn("stage", F.lit(NAME))
+
+    if met[FAILED]:
+        batch.append(batch.stamped(_named(of(FAILED)), at="quarantined_at"), quarantine.TABLE)
+    if met[REJECTED]:
+        batch.append(batch.stamped(_named(of(REJECTED)), at="rejected_at"), rejects.TABLE)
+    # Last: whoever sees a sample finds its media.
+    if met[OK]:
+        batch.append(batch.stamped(of(OK), at="ingested_at"), samples.TABLE)
+    written = batch.written(samples.TABLE)
+    kept = written.count() if met[OK] else 0
+    return Outcome(
+        rows_in=listed.count(),
+        rows_kept=kept,
+        rows_rejected=batch.written(rejects.TABLE).count() if met[REJECTED] else 0,
+        rows_quarantined=batch.written(quarantine.TABLE).count() if met[FAILED] else 0,
+        rows_reused=kept - _fetched_here(batch, written) if kept else 0,
+    )
+
+
+def _fetched_here(batch: Batch, written: DataFrame) -> int:
+    """Samples, one a url, whose media this batch asked for."""
+    asked = batch.written(fetches.TABLE).where(F.col("outcome") == fetches.OK)
+    return written.select("url_sha256").distinct().join(asked, "url_sha256", "left_semi").count()
+
+
+def _answered(batch: Batch, listed: DataFrame, fetch_rules: Rules) -> DataFrame:
+    """The last answer to every url of the batch; those without one are fetched."""
+    wanted = listed.groupBy("url_sha256").agg(
+        F.max("attempt").alias("attempt"),
+        F.first("url").alias("url"),
+        F.first("host").alias("host"),
+    )
+    warehouse = batch.warehouse
+    known = belonging(
+        warehouse.read(fetches.TABLE).where(F.col("batch") != batch.name), wanted, "url_sha256"
+    )
+    newest = known.groupBy("url_sha256").agg(
+        F.max("attempt").alias("last_attempt"),
+        F.max_by("outcome", "attempt").alias("last_outcome"),
+    )
+    is_due = F.isnull("last_attempt") | (F.col("last_outcome") != fetches.OK) & (
+        F.col("attempt") > F.col("last_attempt")
+    )
+    due = wanted.join(newest, "url_sha256", "left").where(is_due).select(*ASKED).localCheckpoint()
+    if not due.isEmpty():
+        _fetch(batch, due, fetch_rules)
+    every = belonging(warehouse.read(fetches.TABLE), wanted, "url_sha256")
+    columns = [name for name in fetches.SCHEMA.names if name != "url_sha256"]
+    return every.groupBy("url_sha256").agg(F.max_by(F.struct(*columns), "attempt").alias("answer"))
+
+
+def _fetch(batch: Batch, due: DataFrame, fetch_rules: Rules) -> None:
+    """Ask for every url, and write what they gave; a killed attempt's answers are used again."""
+    spark = batch.warehouse.spark
+    folder = batch.staging()
+    answered = f"{folder}/answers"
+    # Spark leaves the mark when all of it is written; what is there need not be fetched twice.
+    if batch.warehouse.read_text(f"{answered}/_SUCCESS") is None:
+        tasks = spark.sparkContext.defaultParallelism
+        answers = transform(due, fetch_rules, folder, tasks=tasks)
+        answers.write.mode("overwrite").parquet(answered)
+    staged = spark.read.schema(ANSWERED).parquet(answered)
+    known = batch.warehouse.read(media.TABLE).where(F.col("batch") != batch.name)
+    fresh = fresh_media(staged.where(F.col("outcome") == fetches.OK), known).localCheckpoint()
+    brought = media_rows(spark, folder, fresh)
+    if brought is not None:
+        batch.append(batch.stamped(brought, at="ingested_at"), media.TABLE)
+    told = staged.withColumn("origin", F.lit(_ORIGIN))
+    batch.append(batch.stamped(told, at="stamped_at"), fetches.TABLE)
+
+
+def with_outcome(listed: DataFrame, answered: DataFrame) -> DataFrame:
+    """The items with their url's answer, what becomes of them, and the columns of a sample.
+
+    Args:
+        listed: columns of `COLUMNS`.
+        answered: `url_sha256` and `answer`, a struct of the other columns of `bronze.fetches`.
+    """
+    answer = F.col("answer")
+    joined = listed.join(answered, "url_sha256", "left")
+    outcome = F.when(_is_other_media(), F.lit("hash_mismatch")).otherwise(answer["outcome"])
+    detail = F.when(_is_other_media(), F.lit("the dump names another hash")).otherwise(
+        answer["detail"]
+    )
+    is_blocklisted = F.col("outcome") == "blocklisted"
+    return (
+        joined.withColumn("outcome", outcome)
+        .withColumns(
+            {
+                "fate": F.when(F.col("outcome") == fetches.OK, OK)
+                .when(F.col("outcome").isin(*REJECT_REASONS), REJECTED)
+                .otherwise(FAILED),
+                "error_class": F.col("outcome"),
+                "reason": F.col("outcome"),
+                "detail": detail,
+                "matched": answer["matched"],
+                "member": F.lit(None),
+                "shard_offset_bytes": F.lit(None),
+                "position": F.lit(None),
+                "modality": F.lit("image_text"),
+                "is_extension_mismatch": F.coalesce(answer["is_type_mismatch"], F.lit(False)),
+                **{
+                    name: answer[name]
+                    for name in (
+                        "media_sha256",
+                        "size_bytes",
+                        "mime",
+                        "header_width_px",
+                        "header_height_px",
+                    )
+                },
+            }
+        )
+        .withColumns({name: F.when(~is_blocklisted, F.col(name)) for name in ("url", "sample_key")})
+        .drop("answer")
+    )
+
+
+def _is_other_media() -> Column:
+    """Whether the dump names a hash of the media, and this is not it."""
+    differs = []
+    for name, (column, digits) in _EXPECTED.items():
+        expected = F.lower(F.col("extra")[name])
+        is_digest = F.length(expected) == digits
+        differs.append(is_digest & (expected != F.col("answer")[column]))
+    is_any = reduce(Column.__or__, (F.coalesce(each, F.lit(False)) for each in differs))
+    return (F.col("answer")["outcome"] == fetches.OK) & is_any
+
+
+def _named(told: DataFrame) -> DataFrame:
+    """With the name that quarantine and rejects know an input by."""
+    name = F.udf(lambda sample, attempt: digest(NAME, sample, attempt), "string")
+    named = told.withColumn("input_id", name("sample_id", "attempt"))
+    return named.withColumn("quarantine_id", F.col("input_id"))
