@@ -2,10 +2,12 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Final, ParamSpec
@@ -26,11 +28,13 @@ from jobs.runtime.errors import ConfigError, NotFound, SluiceError
 CONFIG_VARIABLE: Final = "SLUICE_CONFIG"
 CONFIG_FILE: Final = "sluice.yaml"
 DEMO_FOLDER: Final = Path(".demo")
+MAX_PERIOD_S: Final = 36_500 * 86_400.0  # chosen: a century; what adds it to a time still can
 
 EPILOG: Final = (
     "Exit codes: 0 done · 1 failure · 2 configuration or argument · 3 the gate refused, nothing "
     "published · 4 Java or a package missing · 5 another driver holds the checkpoint · 6 model "
-    "missing or altered · 7 rows do not add up · 8 not found"
+    "missing or altered · 7 rows do not add up · 8 not found · 9 too much of a batch went wrong in "
+    "one way"
 )
 
 app = typer.Typer(
@@ -174,7 +178,7 @@ def run(
 ) -> None:
     """Run every stage once over what is new, publish through the gate, write the report."""
     loaded = _config(config or config_option, overrides)
-    period_s = _seconds(continuous) if continuous else None
+    period_s = _seconds("--continuous", continuous) if continuous is not None else None
     if dry_run:
         _show_plan(loaded)
         return
@@ -289,6 +293,108 @@ def why(
                 if value is not None:
                     branch.add(f"{name}: {escape(_cell(value))}")
         out.print(tree, soft_wrap=True)
+
+
+ClassOption = Annotated[
+    str | None, typer.Option("--class", metavar="CLASS", help="of error, see `sluice quarantine`")
+]
+DumpOption = Annotated[str | None, typer.Option("--dump", help="name of a dump")]
+HostOption = Annotated[str | None, typer.Option("--host", help="of the URL")]
+OlderOption = Annotated[
+    str | None, typer.Option("--older-than", metavar="AGE", help="e.g. 90s, 15m, 6h or 7d")
+]
+
+
+@app.command()
+@_command
+def quarantine(
+    error_class: ClassOption = None,
+    dump: DumpOption = None,
+    host: HostOption = None,
+    older_than: OlderOption = None,
+    config_option: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one object a line")] = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """List what could not be judged, by class, stage, dump and host."""
+    warehouse = _warehouse(_config(config_option, overrides), verbose=verbose)
+    from jobs import retry as chances
+    from schemas.error_classes import ERROR_CLASSES
+
+    chosen = _chosen(error_class, dump, host, older_than)
+    found = [row.asDict() for row in chances.backlog(warehouse, chosen).collect()]
+    if as_json:
+        import json
+
+        for row in found:
+            typer.echo(json.dumps(row, default=str))
+        return
+    columns = [*chances.BACKLOG, "inputs", "oldest"]
+    out.print(_table(columns, [[_cell(row[name]) for name in columns] for row in found]))
+    for name in sorted({row["error_class"] for row in found}):
+        out.print(f"{name}: {ERROR_CLASSES.get(name, 'not known to this version')}")
+
+
+@app.command()
+@_command
+def retry(
+    error_class: ClassOption = None,
+    dump: DumpOption = None,
+    host: HostOption = None,
+    older_than: OlderOption = None,
+    config_option: ConfigOption = None,
+    overrides: SetOption = None,
+    is_dry: Annotated[bool, typer.Option("--dry-run", help="count, send nothing back")] = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Send quarantined inputs back to where they were refused; the next run takes them up."""
+    if not (error_class or dump or host or older_than):
+        raise ConfigError("retry got no choice; allowed --class, --dump, --host or --older-than")
+    settings = _config(config_option, overrides)
+    warehouse = _warehouse(settings, verbose=verbose)
+    import uuid
+
+    from jobs import retry as chances
+
+    chosen = _chosen(error_class, dump, host, older_than)
+    if is_dry:
+        inputs = sum(row.inputs for row in chances.backlog(warehouse, chosen).collect())
+        out.print(f"{inputs:,} inputs would be sent back; nothing was done (--dry-run)")
+        return
+    counts = chances.retry(warehouse, settings, chosen, run_id=uuid.uuid4().hex)
+    for stage_name, inputs in sorted(counts.items()):
+        out.print(f"{inputs:,} inputs sent back to {stage_name}; `sluice run` takes them up")
+
+
+def _chosen(
+    error_class: str | None, dump: str | None, host: str | None, older_than: str | None
+) -> Any:
+    from jobs.retry import Chosen
+
+    return Chosen(
+        error_class=error_class,
+        dump=dump,
+        host=host,
+        older_than=(
+            timedelta(seconds=_seconds("--older-than", older_than))
+            if older_than is not None
+            else None
+        ),
+    )
+
+
+def _warehouse(config: Config, *, verbose: bool) -> Any:
+    """The tables alone: no model is opened."""
+    with err.status("starting Spark …"):
+        from jobs.runtime.session import session
+        from jobs.runtime.tables import Warehouse
+        from schemas import batches
+
+        found = Warehouse(session(config, app="sluice", is_verbose=verbose), config.warehouse)
+    if not found.exists(batches.TABLE):
+        raise NotFound(f"no tables in {found.root} yet; run `sluice run` with this configuration")
+    return found
 
 
 @recipe_app.command("diff")
@@ -440,10 +546,12 @@ def _show_plan(config: Config) -> None:
     recipe = cycle.resolve_recipe(config, scoring)
     out.print(f"warehouse {config.warehouse}", soft_wrap=True)
     for dump in config.dumps:
-        found = dumps.found(dump)
-        size = sum(row["size_bytes"] for row in found) / 1e6
+        count, size_bytes = 0, 0
+        for file in dumps.found(dump):
+            count, size_bytes = count + 1, size_bytes + file.size_bytes
         out.print(
-            f"dump {dump.name}: {len(found)} shards, {size:,.1f} MB in {dump.path}", soft_wrap=True
+            f"dump {dump.name}: {count:,} shards, {size_bytes / 1e6:,.1f} MB in {dump.path}",
+            soft_wrap=True,
         )
     out.print(f"stages {', '.join(cycle.STAGE_NAMES)} on {config.spark.master}")
     out.print(f"image signal set {scoring.images.signal_set}, text {scoring.texts.signal_set}")
@@ -477,17 +585,21 @@ def _cell(value: object) -> str:
     return text if len(text) <= 300 else f"{text[:299]}…"
 
 
-def _seconds(period: str) -> float:
+def _seconds(option: str, period: str) -> float:
     """A period in seconds.
 
-    >>> _seconds("5m")
+    >>> _seconds("--continuous", "5m")
     300.0
     """
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, unit = period[:-1], period[-1:]
-    if unit not in units or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
-        raise ConfigError(f"--continuous got {period}; allowed a number and s, m or h, e.g. 30s")
-    return float(number) * units[unit]
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?[smhd]", period):
+        seconds = float(period[:-1]) * units[period[-1]]
+        if 0 < seconds <= MAX_PERIOD_S:
+            return seconds
+    raise ConfigError(
+        f"{option} got {period}; allowed a number and s, m, h or d, e.g. 30s; more than 0s and"
+        f" no more than {MAX_PERIOD_S / units['d']:.0f}d"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

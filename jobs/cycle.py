@@ -22,6 +22,7 @@ from jobs import (
     score_images,
     score_text,
 )
+from jobs.fetch import stage as fetch
 from jobs.recipe import Recipe
 from jobs.runtime import dumps, lineage, models, quality, streams
 from jobs.runtime.config import Config
@@ -30,7 +31,7 @@ from jobs.runtime.lineage import Outcome, Run
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Stage
 from jobs.runtime.tables import Warehouse, create_all
-from schemas import batches, decisions, quarantine, samples
+from schemas import batches, decisions, samples, urls
 
 log: Final = logging.getLogger("sluice")
 
@@ -56,12 +57,13 @@ class Plan:
 
 
 def plan(config: Config, spark: SparkSession) -> Plan:
-    """Resolve the models and the recipe of a configuration.
+    """Resolve the models, the recipe and the dumps of a configuration.
 
     Raises:
         ModelProblem: a model is missing or altered.
-        ConfigError: the recipe is not usable.
+        ConfigError: the recipe, or an option of a dump, is not usable.
     """
+    dumps.check(config.dumps)
     scoring = models.scoring(config, spark)
     return Plan(
         config=config,
@@ -79,9 +81,11 @@ def resolve_recipe(config: Config, scoring: Scoring) -> Recipe:
 
 
 def stages(planned: Plan) -> dict[str, Stage]:
-    """The streaming stages in their order."""
+    """The streaming stages in their order; fetch only where there is somebody to contact."""
+    config = planned.config
     built = (
-        ingest.stage(planned.config),
+        ingest.stage(config),
+        *((fetch.stage(config),) if config.fetch.contact is not None else ()),
         score_images.stage(planned.scoring.images),
         score_text.stage(planned.scoring.texts),
         pair.stage(planned.scoring),
@@ -93,6 +97,7 @@ def stages(planned: Plan) -> dict[str, Stage]:
 
 STAGE_NAMES: Final = (
     ingest.NAME,
+    fetch.NAME,
     score_images.NAME,
     score_text.NAME,
     pair.NAME,
@@ -108,23 +113,28 @@ def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
     Raises:
         NotFound: there is no stage of that name.
         GateFailed: `publish` was refused.
+        BreakerOpen: too much of a batch went wrong in one way.
     """
     if name not in STAGE_NAMES:
         raise NotFound(f"no stage {name}; there are {', '.join(STAGE_NAMES)}")
     if name == publish.NAME:
         _publish(planned, run_id)
         return
+    if name == fetch.NAME and planned.config.fetch.contact is None:
+        if planned.warehouse.version(urls.TABLE):  # version 0 only creates the table
+            log.warning("fetch: urls wait; set fetch.contact to a page or address of yours")
+        return
     if name == ingest.NAME:
         dumps.discover(planned.warehouse, planned.config, run_id=run_id)
     batches_done = streams.run(planned.warehouse, stages(planned)[name], run_id=run_id)
-    if name == ingest.NAME and batches_done:
+    if name in (ingest.NAME, fetch.NAME) and batches_done:
         _check_samples(planned)
 
 
 def _check_samples(planned: Plan) -> None:
     """Bring the suite of `bronze.samples` up to date, for the report."""
     items = planned.warehouse.read(samples.TABLE)
-    refused = planned.warehouse.read(quarantine.TABLE)
+    refused = planned.warehouse.standing()
     quality.validate_samples(
         items,
         share_quarantined=quality.quarantined_share(items, refused),
@@ -242,7 +252,7 @@ def _rejected(planned: Plan) -> dict[str, int]:
 
 
 def _quarantined(planned: Plan) -> dict[str, int]:
-    refused = planned.warehouse.read(quarantine.TABLE)
+    refused = planned.warehouse.standing()
     return {row[0]: row[1] for row in refused.groupBy("error_class").count().collect()}
 
 

@@ -29,6 +29,7 @@ COLUMNS: Final = (
     "member",
     "shard_offset_bytes",
     "size_bytes",
+    "url",
     "media_sha256",
     "text_sha256",
 )
@@ -130,6 +131,9 @@ def quarantined(poisoned: DataFrame) -> DataFrame:
         {
             "quarantine_id": name("sample_id"),
             "stage": F.lit(NAME),
+            "host": F.expr("try_parse_url(url, 'HOST')"),
+            "position": F.lit(None),
+            "attempt": F.lit(0),
             "error_class": F.when(is_image, F.col("image_status")).otherwise(F.col("text_status")),
             "detail": F.when(is_image, F.col("image_detail")).otherwise(F.col("text_detail")),
         }

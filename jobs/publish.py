@@ -21,7 +21,6 @@ from schemas import (
     gold,
     image_signals,
     pairs,
-    quarantine,
     samples,
     text_signals,
 )
@@ -163,7 +162,9 @@ def _publish(batch: Batch, config: Config, recipe: Recipe, scoring: Scoring, doc
     verdict = quality.validate_gold(
         after,
         table,
-        share_quarantined=quality.quarantined_share(read(samples.TABLE), read(quarantine.TABLE)),
+        share_quarantined=quality.quarantined_share(
+            read(samples.TABLE), batch.warehouse.standing()
+        ),
         quality=config.quality,
         docs=docs,
     )

@@ -13,19 +13,25 @@ from schemas import (
     batches,
     decisions,
     duplicates,
+    fetches,
     gold,
     image_signals,
     pairs,
     quarantine,
+    rejects,
+    retries,
     samples,
     shards,
     text_signals,
+    urls,
 )
 
 MOST: Final = 20  # chosen: a key that names more is a question for SQL
 # What a key may be, in the tables that know it.
 SAMPLE_KEYS: Final = ("sample_id", "url", "sample_key", "member", "media_sha256", "text_sha256")
-QUARANTINE_KEYS: Final = ("quarantine_id", "sample_key", "member", "media_sha256", "shard")
+URL_KEYS: Final = ("sample_id", "url", "sample_key", "url_sha256")
+QUARANTINE_KEYS: Final = ("quarantine_id", "sample_key", "member", "media_sha256", "shard", "url")
+REJECT_KEYS: Final = ("input_id", "sample_key", "sample_id", "url", "matched")
 BINARY: Final = frozenset({"clip_embedding"})
 Row = Mapping[str, Any]
 
@@ -53,9 +59,15 @@ def explain(warehouse: Warehouse, key: str) -> list[Story]:
     stories = [_of_sample(warehouse, sample) for sample in found]
     entries = _rows(warehouse, quarantine.TABLE, _any(QUARANTINE_KEYS, key), limit=MOST)
     told = {sample["sample_id"] for sample in found}
-    stories += [
-        _of_quarantine(warehouse, entry) for entry in entries if entry["sample_id"] not in told
-    ]
+    # What was listed to be fetched and has become no sample: waiting, rejected or quarantined.
+    listed = _rows(warehouse, urls.TABLE, _any(URL_KEYS, key) & (F.col("attempt") == 0), limit=MOST)
+    listed = [row for row in listed if row["sample_id"] not in told]
+    stories += [_of_url(warehouse, row) for row in listed]
+    told |= {row["sample_id"] for row in listed}
+    entries = [entry for entry in entries if entry["sample_id"] not in told]
+    stories += [_of_quarantine(warehouse, entry) for entry in entries]
+    turned_away = _rows(warehouse, rejects.TABLE, _any(REJECT_KEYS, key), limit=MOST)
+    stories += [_of_reject(warehouse, row) for row in turned_away if row["sample_id"] not in told]
     if not stories:
         raise NotFound(
             f"{key!r} is no sample id, url, member, sha256 or quarantine id in {warehouse.root}; "
@@ -82,7 +94,9 @@ def _rows(
 
 def _of_sample(warehouse: Warehouse, sample: Row) -> Story:
     sample_id = F.col("sample_id") == sample["sample_id"]
-    steps: list[tuple[str, Row]] = [*_shard(warehouse, sample), (samples.TABLE, sample)]
+    steps: list[tuple[str, Row]] = [*_shard(warehouse, sample)]
+    steps += _asked(warehouse, sample)
+    steps.append((samples.TABLE, sample))
 
     def add(table: str, condition: Column) -> list[dict[str, Any]]:
         rows = _rows(warehouse, table, condition)
@@ -105,11 +119,59 @@ def _of_sample(warehouse: Warehouse, sample: Row) -> Story:
     )
 
 
+def _asked(warehouse: Warehouse, sample: Row) -> list[tuple[str, Row]]:
+    """How the media of a sample was asked for, and what its url gave."""
+    listed = _rows(warehouse, urls.TABLE, F.col("sample_id") == sample["sample_id"])
+    if not listed:
+        return []
+    answers = _rows(warehouse, fetches.TABLE, F.col("url_sha256") == listed[0]["url_sha256"])
+    return [(urls.TABLE, row) for row in listed] + [(fetches.TABLE, row) for row in answers]
+
+
+def _of_url(warehouse: Warehouse, listed: Row) -> Story:
+    sample_id = F.col("sample_id") == listed["sample_id"]
+    refused = _rows(warehouse, quarantine.TABLE, sample_id)
+    turned_away = _rows(warehouse, rejects.TABLE, sample_id)
+    retried = _retried(warehouse, refused)
+    steps: list[tuple[str, Row]] = [*_shard(warehouse, listed), *_asked(warehouse, listed)]
+    steps += [(quarantine.TABLE, row) for row in refused]
+    steps += [(retries.TABLE, row) for row in retried]
+    steps += [(rejects.TABLE, row) for row in turned_away]
+    past = {row["quarantine_id"] for row in retried}
+    standing = [row for row in refused if row["quarantine_id"] not in past]
+    fate = _turned_away(turned_away) if turned_away else _fate([], standing)
+    return Story(
+        subject=f"sample {listed['sample_id']}",
+        fate=fate if turned_away or standing else "waits to be fetched",
+        steps=_dated(warehouse, steps),
+    )
+
+
+def _of_reject(warehouse: Warehouse, row: Row) -> Story:
+    steps: list[tuple[str, Row]] = [*_shard(warehouse, row), (rejects.TABLE, row)]
+    return Story(
+        subject=f"input {row['input_id']}",
+        fate=_turned_away([row]),
+        steps=_dated(warehouse, steps),
+    )
+
+
+def _turned_away(rows: Iterable[Row]) -> str:
+    return "; ".join(f"rejected before bronze: {row['reason']} ({row['stage']})" for row in rows)
+
+
+def _retried(warehouse: Warehouse, refused: Sequence[Row]) -> list[dict[str, Any]]:
+    names = [row["quarantine_id"] for row in refused]
+    return _rows(warehouse, retries.TABLE, F.col("quarantine_id").isin(*names)) if names else []
+
+
 def _of_quarantine(warehouse: Warehouse, entry: Row) -> Story:
+    retried = _retried(warehouse, [entry])
     steps: list[tuple[str, Row]] = [*_shard(warehouse, entry), (quarantine.TABLE, entry)]
+    steps += [(retries.TABLE, row) for row in retried]
     return Story(
         subject=f"quarantine {entry['quarantine_id']}",
-        fate=_fate([], [entry]),
+        fate=_fate([], [entry]) + (", retried since" if retried else ""),
         steps=_dated(warehouse, steps),
     )
 

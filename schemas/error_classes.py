@@ -2,22 +2,47 @@
 
 from typing import Final
 
-ERROR_CLASSES: Final = {
-    "unreadable_shard": "the shard cannot be opened or is no tar at all",
+OF_SHARDS: Final = {  # met by ingest, where a shard or a record of it is read
+    "unreadable_shard": "the shard cannot be opened, or is not of its format at all",
+    "shard_changed": "the shard is not what it was when it was discovered",
     "truncated_shard": "the shard is cut or damaged somewhere; what came before it is kept",
     "decompression_bomb": "the shard grows past the limits; what came before that is kept",
-    "unsafe_member_name": "an absolute member name, or one that climbs out of the archive",
+    "damaged_record": "a line, row or record that cannot be read; those beside it are",
+}
+OF_ITEMS: Final = {  # met by ingest, where an item is judged; of media, by fetch too
+    "unsafe_member_name": "an absolute name, or one that climbs out of the archive or dump",
     "unsafe_member_type": "a link, device or other member that is no file",
     "member_too_large": "a member larger than the configured limit",
     "duplicate_key": "a key that the shard has delivered before",
     "missing_image": "a caption without an image",
     "missing_caption": "an image without a caption",
+    "invalid_url": "a URL that is missing, cannot be parsed, or is not http or https",
+    "empty_document": "a page without a text or an image",
     "caption_not_utf8": "a caption whose bytes are not UTF-8",
     "empty_media": "a media member of zero bytes",
     "not_an_image": "bytes that no accepted image decoder recognises",
     "too_many_pixels": "a header that declares more pixels than the configured limit",
+}
+OF_FETCHES: Final = {  # met by fetch
+    "dns_failed": "the host's name has no address",
+    "address_refused": "the host's address is not a public one, and not allow-listed",
+    "connection_failed": "the host refused or broke the connection",
+    "tls_failed": "the host's certificate or TLS is not acceptable",
+    "deadline_passed": "no first byte, or not all of them, within the time there is",
+    "host_unresponsive": "not tried: the host let the requests before run into their deadline",
+    "robots_unavailable": "the host's robots.txt cannot be had, so that nothing is allowed",
+    "http_gone": "404 or 410: there is no such media any more",
+    "http_refused": "another answer of 400 to 499: the host does not give it",
+    "http_unavailable": "429 or 500 to 599, still so after the retries: worth a later run",
+    "redirect_refused": "too many redirects, a loop, or one to no http or https URL",
+    "response_cut": "fewer bytes than the answer declared, or a broken encoding",
+    "response_too_large": "more bytes than the configured limit, or a bomb once decompressed",
+    "hash_mismatch": "the bytes are not those that the dump's own hash names",
+}
+OF_SIGNALS: Final = {  # met where images and texts are scored
     "truncated_image": "image data that ends early",
     "corrupt_image": "image data that the decoder refuses",
     "text_not_scored": "a text that a text signal failed on",
 }
+ERROR_CLASSES: Final = {**OF_SHARDS, **OF_ITEMS, **OF_FETCHES, **OF_SIGNALS}
 OK: Final = "ok"

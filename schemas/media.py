@@ -11,14 +11,18 @@ GRAIN: Final = "one distinct content"
 KEY: Final = ("media_sha256",)
 SCHEMA: Final = StructType(
     [
-        field("media_sha256", StringType(), "sha256 of the bytes, hex"),
-        field("md5", StringType(), "md5 of the bytes, hex: blocklists come in it"),
-        field("sha1", StringType(), "sha1 of the bytes, hex: blocklists come in it"),
+        field("media_sha256", StringType(), "sha256 of the bytes as they came, hex"),
+        field("md5", StringType(), "md5 of the bytes as they came, hex: blocklists come in it"),
+        field("sha1", StringType(), "sha1 of the bytes as they came, hex: blocklists come in it"),
         field("size_bytes", LongType(), "length of the bytes"),
         field("mime", StringType(), "type by magic bytes"),
         field("header_width_px", IntegerType(), "width by the header, before orientation"),
         field("header_height_px", IntegerType(), "height by the header, before orientation"),
-        field("content", BinaryType(), "the bytes"),
+        field(
+            "content",
+            BinaryType(),
+            "the bytes; what EXIF or XMP say of place, serial numbers and owner is overwritten",
+        ),
         field("batch", StringType(), "stage/checkpoint/batch that wrote the row"),
         field("run_id", StringType(), "run that wrote the row"),
     ]

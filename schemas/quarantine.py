@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pyspark.sql.types import LongType, StringType, StructType, TimestampType
+from pyspark.sql.types import IntegerType, LongType, StringType, StructType, TimestampType
 
 from schemas.field import field
 
@@ -32,6 +32,10 @@ SCHEMA: Final = StructType(
         field("member", StringType(), "name of the member met, escaped", nullable=True),
         field("shard_offset_bytes", LongType(), "where in the shard", nullable=True),
         field("size_bytes", LongType(), "size as declared, if known", nullable=True),
+        field("url", StringType(), "of the item, if it has one", nullable=True),
+        field("host", StringType(), "of that URL, ASCII", nullable=True),
+        field("position", LongType(), "of the entry in its shard, from 0", nullable=True),
+        field("attempt", IntegerType(), "0 the first time; one more at each retry"),
         field("sample_id", StringType(), "the sample, if ingest had accepted it", nullable=True),
         field("media_sha256", StringType(), "the media, if it was read", nullable=True),
         field("quarantined_at", TimestampType(), "UTC"),

@@ -33,7 +33,12 @@ SCHEMA: Final = StructType(
         field("shard", StringType(), "path relative to the dump's root"),
         field("sample_key", StringType(), "key of the item in its shard, e.g. 000012"),
         field("occurrence", IntegerType(), "0 for the first item of this key in the shard"),
-        field("member", StringType(), "name of the media member, e.g. 000012.jpg"),
+        field(
+            "member",
+            StringType(),
+            "name of the media member, e.g. 000012.jpg; null of fetched media",
+            nullable=True,
+        ),
         field(
             "shard_offset_bytes",
             LongType(),
@@ -46,8 +51,18 @@ SCHEMA: Final = StructType(
         field("caption", StringType(), "text as delivered, UTF-8"),
         field("text_sha256", StringType(), "sha256 of the caption's UTF-8 bytes, hex"),
         field("url", StringType(), "where the media was found, if the dump says so", nullable=True),
+        field(
+            "url_sha256",
+            StringType(),
+            "sha256 of the normalised URL, hex; null where there is none that is valid",
+            nullable=True,
+        ),
         field("mime", StringType(), "type by the media's own magic bytes"),
-        field("is_extension_mismatch", BooleanType(), "the member's extension names another type"),
+        field(
+            "is_extension_mismatch",
+            BooleanType(),
+            "the member's extension names another type; of fetched media, the server's header",
+        ),
         field("media_sha256", StringType(), "sha256 of the media bytes, hex"),
         field("header_width_px", IntegerType(), "width by the header, before orientation"),
         field("header_height_px", IntegerType(), "height by the header, before orientation"),

@@ -23,6 +23,8 @@ BINS: Final = {
 }
 # The upper end of the bins above.
 BIN_WIDTHS: Final = {"clip_score": 0.02, "nsfw_score": 0.02, "sharpness": 0.1}
+# What stands in quarantine: retried inputs have another outcome by now, or wait for one.
+STANDING: Final = "ops.quarantine LEFT ANTI JOIN ops.retries USING (quarantine_id)"
 
 
 @dataclass(frozen=True)
@@ -95,18 +97,37 @@ JOIN silver.text_signals t
     of_version = f"WHERE d.recipe = '{recipe.name}' AND d.recipe_version = '{recipe.version}'"
     return {
         "funnel": f"""\
+WITH refused AS (
+  SELECT count(*) AS inputs, count_if(stage IN ('ingest', 'fetch')) AS before_bronze,
+    count_if(stage = 'fetch') AS by_fetch
+  FROM {STANDING}
+), turned_away AS (
+  SELECT count(*) AS inputs, count_if(stage = 'fetch') AS by_fetch
+  FROM ops.rejects WHERE reason <> 'already_present'
+), arrived AS (
+  SELECT count(*) AS samples, count_if(batch LIKE '%.fetch') AS by_fetch FROM bronze.samples
+), listed AS (
+  SELECT count(DISTINCT sample_id) AS samples FROM bronze.urls
+), decided AS (
+  SELECT count_if(NOT is_kept) AS rejected, count_if(is_kept) AS kept
+  FROM ops.decisions WHERE {version}
+)
 SELECT
-  (SELECT count(*) FROM bronze.samples)
-    + (SELECT count(*) FROM ops.quarantine WHERE sample_id IS NULL) AS met,
-  (SELECT count(*) FROM ops.quarantine) AS quarantined,
-  (SELECT count(*) FROM ops.decisions WHERE {version} AND NOT is_kept) AS rejected,
-  (SELECT count(*) FROM ops.decisions WHERE {version} AND is_kept) AS kept,
-  (SELECT count(*) FROM {gold.table(recipe.name)}) AS gold""",
+  arrived.samples + refused.before_bronze + turned_away.inputs
+    + listed.samples - arrived.by_fetch - refused.by_fetch - turned_away.by_fetch AS met,
+  refused.inputs AS quarantined,
+  decided.rejected + turned_away.inputs AS rejected,
+  decided.kept AS kept,
+  (SELECT count(*) FROM {gold.table(recipe.name)}) AS gold
+FROM refused, turned_away, arrived, listed, decided""",
         "first_reasons": f"""\
-SELECT first_reason AS reason, count(*) AS samples
-FROM ops.decisions
-WHERE {version} AND NOT is_kept
-GROUP BY first_reason
+SELECT reason, count(*) AS samples
+FROM (
+  SELECT first_reason AS reason FROM ops.decisions WHERE {version} AND NOT is_kept
+  UNION ALL
+  SELECT reason FROM ops.rejects WHERE reason <> 'already_present'
+)
+GROUP BY reason
 ORDER BY samples DESC, reason""",
         "overlap": f"""\
 WITH named AS (
@@ -118,9 +139,9 @@ SELECT reason, other, count(*) AS samples
 FROM named LATERAL VIEW explode(names) AS reason LATERAL VIEW explode(names) AS other
 GROUP BY reason, other
 ORDER BY reason, other""",
-        "quarantine": """\
+        "quarantine": f"""\
 SELECT error_class, stage, count(*) AS inputs
-FROM ops.quarantine
+FROM {STANDING}
 GROUP BY error_class, stage
 ORDER BY inputs DESC, error_class""",
         **{

@@ -24,6 +24,7 @@ from pydantic import (
 
 from jobs.runtime import strict_yaml
 from jobs.runtime.errors import ConfigError
+from schemas.error_classes import ERROR_CLASSES
 
 SECRET_KEY: Final = re.compile(
     r"(?i)secret|password|token|access[.]?key"  # the default of spark.redaction.regex
@@ -62,8 +63,21 @@ class Dump(Section):
     """A delivery of shards: its name is part of every sample's id, its path is not."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    path: FilePath
-    format: Literal["webdataset"] = "webdataset"  # the one source there is
+    path: FilePath  # a folder, a file, or files by braces: shards/{00000..00127}.tar
+    format: Literal[  # the keys of jobs.sources.formats.FORMATS, which is costly to import
+        "webdataset",
+        "img2dataset",
+        "table",
+        "folder",
+        "coco",
+        "llava",
+        "warc",
+        "wat",
+        "obelics",
+        "mmc4",
+        "pin",
+    ] = "webdataset"
+    options: dict[str, Annotated[str, BeforeValidator(_as_spark_writes_it)]] = {}
 
 
 class Models(Section):
@@ -160,6 +174,76 @@ class Ingest(Section):
     )
 
 
+class Blocklist(Section):
+    """Digests or domains, one a line, of what must never be stored."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")  # all that is kept of a match
+    path: FilePath
+    kind: Literal["md5", "sha1", "sha256", "url_sha256", "domain"]
+
+
+class Guard(Section):
+    """What is turned away before bronze, by its bytes, its header or a list."""
+
+    min_bytes: int = Field(default=0, ge=0)  # LAION-5B dropped below 5,000; off: policy decides
+    min_side_px: int = Field(default=0, ge=0)  # likewise: recipes have their own rule
+    max_aspect: float | None = Field(default=None, ge=1)  # likewise; DataComp keeps up to 3
+    blocklists: tuple[Blocklist, ...] = ()
+
+
+class Fetch(Section):
+    """How media behind URLs are fetched."""
+
+    contact: str | None = Field(  # a page or an address at which the one who crawls is to be had
+        default=None, pattern=r"^(https?://|mailto:)[!-~]+$"
+    )
+    urls_per_batch: int = Field(default=10_000, ge=1)  # img2dataset's shard: what a kill repeats
+    concurrency: int = Field(default=128, ge=1)  # requests at a time of one task; chosen
+    host_concurrency: int = Field(default=6, ge=1)  # connections that browsers open to a host
+    host_rate: float = Field(default=10.0, gt=0)  # requests a second to a host; chosen
+    connect_s: float = Field(default=5.0, gt=0)  # chosen: a SYN, two retransmissions (1 s, 2 s)
+    first_byte_s: float = Field(default=10.0, gt=0)  # img2dataset's timeout
+    total_s: float = Field(default=60.0, gt=0)  # chosen: 64 MiB at 1 MB/s
+    max_bytes: int = Field(default=64 * 2**20, ge=1, le=2**31 - 1)  # as ingest.max_member_bytes
+    max_redirects: int = Field(default=5, ge=0)  # chosen: shorteners and CDNs need two or three
+    retries: int = Field(default=2, ge=0)  # img2dataset's users: 56 % with none, 77 % with one
+    backoff_s: float = Field(default=1.0, gt=0)  # before the first retry, then doubled; jittered
+    max_retry_after_s: float = Field(default=30.0, gt=0)  # longer waits are for a later run
+    host_failures: int = Field(default=3, ge=1)  # deadlines in a row that end a host's turn; chosen
+    directives: tuple[str, ...] = (  # X-Robots-Tag: Google's, and those made for AI
+        "noai",
+        "noimageai",
+        "none",
+        "noml",
+        "noindex",
+        "noimageindex",
+    )
+    obeys_robots: bool = True  # RFC 9309
+    obeys_tdm: bool = True  # W3C TDM Reservation Protocol
+    allow_networks: tuple[str, ...] = ()  # besides public addresses, e.g. an intranet's
+    allow_ports: tuple[int, ...] = (80, 443)  # the schemes' own
+    nameservers: tuple[str, ...] = ()  # address or address:port; none: the system's
+    ca_file: FilePath | None = None  # certificates to trust in place of the system's
+
+
+class Breaker(Section):
+    """When a stage stops because too much of a batch went wrong in one way."""
+
+    max_shares: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}  # error class -> share
+    default_max_share: float = Field(default=1.0, ge=0, le=1)  # 1: never
+    min_rows: int = Field(default=1000, ge=1)  # chosen: a share of fewer rows says little
+
+    @field_validator("max_shares")
+    @classmethod
+    def _are_known(cls, shares: dict[str, float]) -> dict[str, float]:
+        unknown = sorted(shares.keys() - ERROR_CLASSES.keys())
+        if unknown:
+            raise ValueError(
+                f"got class {', '.join(unknown)}; allowed {', '.join(sorted(ERROR_CLASSES))}"
+            )
+        return shares
+
+
 class Config(Section):
     """Everything a run needs to know."""
 
@@ -171,6 +255,9 @@ class Config(Section):
     lineage: Lineage = Lineage()
     spark: Spark = Spark()
     ingest: Ingest = Ingest()
+    fetch: Fetch = Fetch()
+    guard: Guard = Guard()
+    breaker: Breaker = Breaker()
 
     @field_validator("dumps")
     @classmethod

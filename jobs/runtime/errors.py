@@ -7,7 +7,8 @@ SluiceError                1  anything below, or a failure of our own
 ├── CheckpointBusy         5  another driver holds the checkpoint
 ├── ModelProblem           6  a model is missing, altered or not what its card says
 ├── LedgerMismatch         7  a batch's rows do not add up
-└── NotFound               8  the key, table or run asked for does not exist
+├── NotFound               8  the key, table or run asked for does not exist
+└── BreakerOpen            9  too much of a batch went wrong in one way: the stage stopped
 """
 
 from typing import ClassVar
@@ -59,3 +60,9 @@ class NotFound(SluiceError):
     """The key, table or run asked for does not exist."""
 
     exit_code = 8
+
+
+class BreakerOpen(SluiceError):
+    """Too much of a batch went wrong in one way: the stage stopped."""
+
+    exit_code = 9

@@ -87,9 +87,10 @@ def quarantined_share(samples: DataFrame, quarantined: DataFrame) -> float:
 
     Args:
         samples: rows of `bronze.samples`.
-        quarantined: rows of `ops.quarantine`; those with a `sample_id` are samples too.
+        quarantined: rows of `ops.quarantine` that stand; those of ingest and fetch never became
+            samples, the others are.
     """
-    refused = quarantined.where("sample_id IS NULL").count()
+    refused = quarantined.where(F.col("stage").isin("ingest", "fetch")).count()
     met = samples.count() + refused
     return quarantined.count() / met if met else 0.0
 

@@ -34,6 +34,8 @@ _FIXED: Final = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.hadoop.parquet.block.size": str(ROW_GROUP_BYTES),
+    # The bytes of media are no dictionary; looking whether they are hashes every one of them.
+    "spark.hadoop.parquet.enable.dictionary#content": "false",
     "spark.sql.files.maxPartitionBytes": str(SPLIT_BYTES),
     "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_ROWS),
     "spark.sql.execution.arrow.maxBytesPerBatch": str(ARROW_BYTES),

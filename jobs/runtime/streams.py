@@ -16,8 +16,8 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -27,9 +27,9 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.runtime.errors import CheckpointBusy, LedgerMismatch
+from jobs.runtime.errors import BreakerOpen, CheckpointBusy, LedgerMismatch
 from jobs.runtime.tables import Warehouse, conform
-from schemas import batches
+from schemas import batches, media, quarantine
 
 log: Final = logging.getLogger("sluice")
 
@@ -65,6 +65,48 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Breaker:
+    """How much of a batch may go wrong in one way before the stage stops.
+
+    Attributes:
+        max_shares: error class -> largest share of a batch's rows.
+        default_max_share: of every other class.
+        min_rows: batches of fewer rows say too little.
+    """
+
+    max_shares: Mapping[str, float] = field(default_factory=dict)
+    default_max_share: float = 1.0
+    min_rows: int = 1
+
+    def check(self, stage: str, rows_in: int, classes: Mapping[str, int]) -> None:
+        """Stop where a class has passed its share.
+
+        Args:
+            stage: name of the stage.
+            rows_in: rows of the batch.
+            classes: error class -> rows of the batch that it sent to quarantine.
+
+        Raises:
+            BreakerOpen: which class, its share and limit, and what to do.
+        """
+        if rows_in < self.min_rows:
+            return
+        for error_class, rows in sorted(classes.items(), key=lambda met: -met[1]):
+            limit = self.max_shares.get(error_class, self.default_max_share)
+            if rows / rows_in > limit:
+                raise BreakerOpen(
+                    f"stage {stage} stopped: {rows:,} of {rows_in:,} rows of a batch are"
+                    f" {error_class}, {rows / rows_in:.1%}, limit {limit:.1%}; they are in"
+                    f" quarantine. `sluice quarantine --class {error_class}` shows them. Mend the"
+                    f" cause and `sluice retry --class {error_class}`, or raise"
+                    f" breaker.max_shares.{error_class}; then run again"
+                )
+
+
+NEVER: Final = Breaker()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """One micro-batch of one stage, and the only way a stage writes."""
 
@@ -91,13 +133,15 @@ class Batch:
             }
         )
 
-    def append(self, frame: DataFrame, table: str) -> None:
+    def append(self, frame: DataFrame, table: str, *, max_rows_per_file: int | None = None) -> None:
         """Append once, however often the batch is replayed. At most one append a table."""
+        writer = conform(frame, table).write.format("delta").mode("append")
+        if table == media.TABLE:
+            writer = writer.option("compression", "uncompressed")  # pictures do not shrink
+        if max_rows_per_file is not None:
+            writer = writer.option("maxRecordsPerFile", max_rows_per_file)
         (
-            conform(frame, table)
-            .write.format("delta")
-            .mode("append")
-            .option("txnAppId", f"{self.stage}:{self.generation}:{table}")
+            writer.option("txnAppId", f"{self.stage}:{self.generation}:{table}")
             .option("txnVersion", self.batch_id)
             .option("userMetadata", self.metadata())
             .save(self.warehouse.path(table))
@@ -156,6 +200,7 @@ class Stage:
     outputs: Sequence[str]
     where: Column | None = None
     max_files: int = MAX_FILES
+    breaker: Breaker = NEVER
 
 
 def run(warehouse: Warehouse, stage: Stage, *, run_id: str) -> int:
@@ -163,6 +208,7 @@ def run(warehouse: Warehouse, stage: Stage, *, run_id: str) -> int:
 
     Raises:
         CheckpointBusy: another live driver runs this stage on this checkpoint.
+        BreakerOpen: too much of a batch, now in the ledger, went wrong in one way.
         SluiceError: what the stage's own code raised.
     """
     folder = f"{warehouse.root}/_checkpoints/{stage.name}/{stage.checkpoint}"
@@ -187,7 +233,13 @@ def run(warehouse: Warehouse, stage: Stage, *, run_id: str) -> int:
                 frame=frame,
             )
             try:
-                process(batch, stage.process, inputs=(stage.source,), outputs=stage.outputs)
+                process(
+                    batch,
+                    stage.process,
+                    inputs=(stage.source,),
+                    outputs=stage.outputs,
+                    breaker=stage.breaker,
+                )
             except Exception as error:
                 failures.append(error)
                 raise
@@ -229,11 +281,13 @@ def process(
     *,
     inputs: Sequence[str],
     outputs: Sequence[str],
+    breaker: Breaker = NEVER,
 ) -> None:
     """Do a batch once and enter it in the ledger, the last thing a batch does.
 
     Raises:
         LedgerMismatch: its rows do not add up.
+        BreakerOpen: too much of it went wrong in one way; it is in the ledger all the same.
     """
     ledger = batch.warehouse.read(batches.TABLE)
     if not ledger.where(F.col("batch") == batch.name).isEmpty():
@@ -262,6 +316,9 @@ def process(
     log.info(
         "%s: batch %d, %s in %.1f s", batch.stage, batch.batch_id, describe(outcome), duration_s
     )
+    if breaker != NEVER and quarantine.TABLE in outputs and outcome.rows_quarantined:
+        refused = batch.written(quarantine.TABLE).groupBy("error_class").count().collect()
+        breaker.check(batch.stage, outcome.rows_in, {row[0]: row[1] for row in refused})
 
 
 def describe(outcome: Outcome) -> str:

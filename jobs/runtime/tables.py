@@ -14,15 +14,21 @@ from jobs.runtime.errors import NotFound
 from schemas import (
     batches,
     decisions,
+    documents,
     duplicates,
+    fetches,
     gold,
     image_signals,
     media,
     pairs,
     quarantine,
+    rejects,
+    retries,
     samples,
     shards,
     text_signals,
+    tombstones,
+    urls,
 )
 
 CONTRACTS: Final[Mapping[str, ModuleType]] = {
@@ -31,12 +37,18 @@ CONTRACTS: Final[Mapping[str, ModuleType]] = {
         shards,
         samples,
         media,
+        urls,
+        fetches,
         image_signals,
         text_signals,
         pairs,
+        documents,
         duplicates,
         decisions,
         quarantine,
+        rejects,
+        retries,
+        tombstones,
         batches,
     )
 }
@@ -68,6 +80,11 @@ class Warehouse:
         if version is not None:
             reader = reader.option("versionAsOf", version)
         return reader.load(self.path(table))
+
+    def standing(self) -> DataFrame:
+        """Rows of `ops.quarantine` that still stand: those retried since are history."""
+        retried = self.read(retries.TABLE).select("quarantine_id")
+        return self.read(quarantine.TABLE).join(retried, "quarantine_id", "left_anti")
 
     def version(self, table: str) -> int:
         """The table's newest version.

@@ -68,11 +68,11 @@ def between_data_and_commit(stage: str, table: str, batch_id: int) -> Point:
     def install(strike: Strike) -> None:  # noqa: ARG001 - a signal to Python alone comes too late
         real = Batch.append
 
-        def append(batch: Batch, frame: Any, to: str) -> None:
+        def append(batch: Batch, frame: Any, to: str, **named: Any) -> None:
             if (batch.stage, batch.batch_id, to) == (stage, batch_id, table):
                 folder = Path(batch.warehouse.path(table))
                 threading.Thread(target=_watch, args=(folder,), daemon=True).start()
-            real(batch, frame, to)
+            real(batch, frame, to, **named)
 
         Batch.append = append  # type: ignore[method-assign]
 
@@ -177,6 +177,7 @@ def main(config_file: str, point: str, signal_name: str) -> None:
     lineage.start = untracked
     report.write = unwritten
     os.environ[DRIVER] = str(os.getpid())
+    dumps.COMMIT_ROWS = 1  # type: ignore[misc] # a commit a batch, to strike between two
     _, install = POINTS[point]
     install(lambda: os.kill(os.getpid(), signal.Signals[signal_name]))
     config = load(config_file)

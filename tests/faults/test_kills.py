@@ -29,9 +29,11 @@ ORPHANS_LIVE_S = 60  # chosen: a JVM that finds its parent gone ends within seco
 
 
 @contextmanager
-def driving(folder: Path, point: str, signal_name: str) -> Iterator[subprocess.Popen[bytes]]:
+def driving(
+    folder: Path, point: str, signal_name: str, *, driver: str = driver.__file__
+) -> Iterator[subprocess.Popen[bytes]]:
     """A driver in a session of its own, by which its JVM and workers are known later."""
-    command = [sys.executable, driver.__file__, folder / "config.yaml", point, signal_name]
+    command = [sys.executable, driver, folder / "config.yaml", point, signal_name]
     process = subprocess.Popen(
         command,
         cwd=folder,

@@ -136,10 +136,17 @@ def test_too_much_quarantine_fails_the_gate(judge_gold):
 
 @pytest.mark.parametrize(
     ("samples", "quarantined", "share"),
-    [(3, [None], 0.25), (4, ["a"], 0.25), (3, [None, "a"], 0.5), (0, [None], 1.0), (0, [], 0.0)],
+    [
+        (3, ["ingest"], 0.25),
+        (3, ["fetch"], 0.25),
+        (4, ["pair"], 0.25),
+        (3, ["ingest", "pair"], 0.5),
+        (0, ["ingest"], 1.0),
+        (0, [], 0.0),
+    ],
 )
 def test_the_quarantined_share_counts_a_quarantined_sample_once(spark, samples, quarantined, share):
-    bad = spark.createDataFrame([(sample,) for sample in quarantined], "sample_id string")
+    bad = spark.createDataFrame([(stage,) for stage in quarantined], "stage string")
     assert quality.quarantined_share(spark.range(samples), bad) == share
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,10 +6,10 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from jobs.runtime import streams
-from jobs.runtime.errors import CheckpointBusy, LedgerMismatch
+from jobs.runtime.errors import BreakerOpen, CheckpointBusy, LedgerMismatch
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import Warehouse
-from schemas import batches, pairs
+from schemas import batches, pairs, quarantine
 
 
 @pytest.fixture
@@ -103,3 +104,26 @@ def test_the_ledger_itself_refuses_a_row_that_does_not_add_up(warehouse: Warehou
     ).collect()
 
     assert "delta.constraints.adds_up" in {row.key for row in constraints}
+
+
+def test_a_breaker_stops_a_stage_whose_batch_is_in_the_ledger(warehouse: Warehouse) -> None:
+    warehouse.create(quarantine.TABLE)
+
+    def failing(batch: Batch) -> Outcome:
+        known = {f.name: F.lit(None) for f in quarantine.SCHEMA}
+        told = {"stage": "count", "error_class": "empty_media", "dump": "d", "shard": "s"}
+        refused = batch.frame.where("id < 3").withColumns(
+            {**known, **{name: F.lit(value) for name, value in told.items()}}
+            | {"quarantine_id": F.col("id").cast("string"), "attempt": F.lit(0)}
+        )
+        batch.append(batch.stamped(refused, at="quarantined_at"), quarantine.TABLE)
+        return Outcome(rows_in=5, rows_kept=2, rows_quarantined=3)
+
+    breaker = streams.Breaker(max_shares={"empty_media": 0.5})
+    stopped = replace(stage(failing), outputs=(quarantine.TABLE,), breaker=breaker)
+    with pytest.raises(BreakerOpen, match="3 of 5 rows of a batch are empty_media"):
+        streams.run(warehouse, stopped, run_id="r1")
+    assert warehouse.read(batches.TABLE).count() == 1
+
+    streams.run(warehouse, stopped, run_id="r2")  # the batch is done, what comes after it goes on
+    assert warehouse.read(batches.TABLE).count() == 1

@@ -1,9 +1,12 @@
 """A configuration is taken whole or refused with every problem and what is allowed."""
 
+from typing import get_args
+
 import pytest
 
 from jobs.runtime import config
 from jobs.runtime.errors import ConfigError
+from jobs.sources.formats import FORMATS
 
 SMALLEST = "warehouse: tables\ndumps: [{name: crawl, path: tars}]\n"
 
@@ -93,10 +96,10 @@ def test_the_last_override_of_a_key_counts(load):
 def test_an_unknown_key_is_refused_with_the_likely_one_and_all_allowed(refusal):
     assert refusal(SMALLEST + "modls: {}") == (
         "configuration got modls; did you mean models? allowed warehouse, dumps, models, recipe,"
-        " quality, lineage, spark, ingest"
+        " quality, lineage, spark, ingest, fetch, guard, breaker"
     )
     assert refusal(SMALLEST, "dumps.0.pth=x") == (
-        "dumps.0 got pth; did you mean path? allowed name, path, format"
+        "dumps.0 got pth; did you mean path? allowed name, path, format, options"
     )
 
 
@@ -200,3 +203,8 @@ def test_any_other_setting_has_another_digest(load):
 def test_a_loaded_configuration_cannot_be_changed(load):
     with pytest.raises(ValueError, match="frozen"):
         load(SMALLEST).warehouse = "elsewhere"
+
+
+def test_every_format_can_be_configured_and_no_other():
+    allowed = get_args(config.Dump.model_fields["format"].annotation)
+    assert set(allowed) == set(FORMATS)

@@ -26,6 +26,9 @@ def test_it_holds_every_key_at_its_default(written):
     assert loaded.lineage == config.Lineage()
     assert loaded.spark == config.Spark()
     assert loaded.ingest == config.Ingest()
+    assert loaded.fetch == config.Fetch()
+    assert loaded.guard == config.Guard()
+    assert loaded.breaker == config.Breaker()
     assert _keys(yaml.safe_load(written.read_text())) >= {*_leaves(config.Config)}
 
 

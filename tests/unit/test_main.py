@@ -1,11 +1,12 @@
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from jobs.__main__ import _cell, _seconds, app
+from jobs.__main__ import _cell, _chosen, _seconds, app
 from jobs.runtime.errors import ConfigError
 
 runner = CliRunner()
@@ -65,10 +66,49 @@ def test_a_wrong_key_names_the_allowed_ones(tmp_path: Path) -> None:
     assert "dumps" in answered.output
 
 
-@pytest.mark.parametrize("period", ["", "30", "s", "-5s", "0s", "5x", "1.2.3s"])
+@pytest.mark.parametrize(
+    "period",
+    [
+        "",
+        "30",
+        "s",
+        "-5s",
+        "0s",
+        "5x",
+        "1.2.3s",
+        "1e5s",
+        "²s",
+        "٣s",
+        ".5s",
+        " 5s",
+        "5s\n",
+        "99999999d",
+    ],
+)
 def test_a_period_that_is_none_is_refused(period: str) -> None:
     with pytest.raises(ConfigError, match="30s"):
-        _seconds(period)
+        _seconds("--continuous", period)
+
+
+@pytest.mark.parametrize(
+    ("age", "seconds"), [("90s", 90), ("15m", 900), ("1.5h", 5_400), ("7d", 604_800)]
+)
+def test_an_age_is_a_number_and_a_unit(age: str, seconds: float) -> None:
+    assert _chosen(None, None, None, age).older_than == timedelta(seconds=seconds)
+
+
+def test_no_age_is_any_age_and_an_empty_one_is_refused() -> None:
+    assert _chosen(None, None, None, None).older_than is None
+    with pytest.raises(ConfigError, match="--older-than"):
+        _chosen(None, None, None, "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--older-than", ""]])
+def test_a_retry_without_a_choice_is_refused(arguments: list[str]) -> None:
+    answered = runner.invoke(app, ["retry", *arguments])
+
+    assert answered.exit_code == 2
+    assert "--older-than" in answered.output
 
 
 def test_a_cell_is_short_and_printable() -> None:
