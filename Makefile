@@ -10,7 +10,8 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 count = $$(cat $(1) | grep -c '==')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-openclipart test check bench faults test-train package lock clean
+.PHONY: help setup demo demo-openclipart test check bench bench-fetch faults fuzz test-train package lock \
+	clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,8 +37,14 @@ check: .venv/.dev ## all that CI asks: format, lint, types, imports, tests with 
 bench: .venv/.dev ## measure image scoring against a bare loop, as JSON
 	@$(BIN)/python tests/bench/bench_score_images.py
 
+bench-fetch: .venv/.dev .cache/crawl .cache/img2dataset-venv/.peer ## measure fetching against img2dataset, as JSON
+	@$(BIN)/python tests/bench/bench_fetch.py
+
 faults: .venv/.dev ## kill the driver at every seeded point, run again, compare all tables
 	@$(PYTEST) tests/faults -m ""
+
+fuzz: .venv/.dev ## try every parser on damaged input, ten minutes each
+	@SLUICE_FUZZ_S=600 $(PYTEST) tests/unit/test_fuzz.py
 
 test-train: .venv-train/.train $(OPENCLIPART) ## train demo-clip for a few steps, to see that the script runs
 	@$(TRAIN_BIN)/python -m infra.demo_clip.train --openclipart $(OPENCLIPART) \
@@ -76,17 +83,34 @@ endef
 	@chmod +x $(BIN)/sluice
 	@touch $@
 
-# Unpacked, not installed: nobody need be root.
-.cache/openclipart/usr/share/openclipart:
+# Unpacked, not installed: nobody need be root. Arguments: packages, MB, what to do without apt.
+define unpack
 	@command -v apt-get > /dev/null && command -v dpkg > /dev/null || { echo "no apt-get and dpkg here;" \
-		"unpack Debian's openclipart-png and openclipart-svg elsewhere, copy usr/share/openclipart and" \
-		"say make demo-openclipart OPENCLIPART=/path/to/openclipart" >&2; exit 4; }
-	@echo "fetching openclipart-png and openclipart-svg, 156 MB"
-	@rm -rf .cache/openclipart .cache/openclipart.part && mkdir -p .cache/openclipart.part
-	@cd .cache/openclipart.part && { apt-get download -qq openclipart-png openclipart-svg || { echo \
-		"apt-get cannot fetch openclipart; run apt-get update as root first" >&2; exit 4; }; }
-	@cd .cache/openclipart.part && for package in *.deb; do dpkg -x $$package . && rm $$package; done
-	@mv .cache/openclipart.part .cache/openclipart
+		$(3) >&2; exit 4; }
+	@echo "fetching $(1), $(2) MB"
+	@rm -rf $@.part && mkdir -p $@.part
+	@cd $@.part && { apt-get download -qq $(1) || { echo \
+		"apt-get cannot fetch them; run apt-get update as root first" >&2; exit 4; }; }
+	@cd $@.part && for package in *.deb; do dpkg -x $$package . && rm $$package; done
+	@mv $@.part $@
+endef
+
+.cache/openclipart:
+	$(call unpack,openclipart-png openclipart-svg,156,"unpack Debian's openclipart-png and \
+		openclipart-svg elsewhere and say make demo-openclipart OPENCLIPART=/path/to/openclipart")
+
+.cache/openclipart/usr/share/openclipart: | .cache/openclipart
+
+.cache/crawl:
+	$(call unpack,nginx fontforge-doc xfig-doc,8,"tests/e2e/test_crawl.py is skipped")
+
+# A peer to measure against, never a part of what is tested or shipped: in an environment of its own.
+.cache/img2dataset-venv/.peer:
+	$(require_python)
+	@echo "installing img2dataset into $(@D), 780 MB, half a minute"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install -q --disable-pip-version-check --no-input img2dataset==1.47.0 "setuptools<81"
+	@touch $@
 
 .venv/.dev: infra/locks/dev.txt | .venv/.core
 	@echo "installing $(call count,$^) packages for tests and checks, about half a minute"
