@@ -14,12 +14,12 @@ from pyspark.sql.types import StructType
 from jobs.fetch.answer import Answer, Request
 from jobs.fetch.client import fetch
 from jobs.fetch.rules import Rules
+from jobs.runtime.session import ARROW_ROWS
 from jobs.runtime.staging import FILE, MediaFile
 from schemas import fetches
 from schemas.field import field
 from udfs.arrow import record_batch
 
-BATCH_ROWS: Final = 64  # of one record batch to Spark: as `session.ARROW_ROWS`
 # Media that wait to be written; more, and the client waits too. Chosen: half of what 2 workers
 # may take beside their code.
 WAITING_BYTES: Final = 64 * 2**20
@@ -59,7 +59,7 @@ def fetcher(
             if answer.content is not None:
                 row[FILE.name] = media.put({**row, "content": answer.content, "sha1": answer.sha1})
             held.append(row)
-            if len(held) == BATCH_ROWS:
+            if len(held) == ARROW_ROWS:
                 yield record_batch(held, ANSWERED)
                 held = []
         media.close()

@@ -15,12 +15,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructType
 
+from jobs.runtime.session import ROW_GROUP_BYTES
 from schemas import media
 from schemas.field import field
 from udfs.arrow import record_batch
 
-# Bytes that are written as one row group, and what a reader holds at a time.
-ROW_GROUP_BYTES: Final = 8 * 2**20
 FOLDER: Final = "media"
 # What narrow rows say of their media: the file that holds them.
 FILE: Final = field("media_file", StringType(), "of the staging folder; null: none", nullable=True)

@@ -1,12 +1,12 @@
 """An item whose record names its image: by a path in the dump, a URL, or both."""
 
 import posixpath
-from urllib.parse import urlsplit
 
 from jobs.sources import media_file
 from jobs.sources.entry import EntryRefused, Limits, image_facts
 from jobs.sources.place import Place
 from jobs.sources.texts import printable
+from jobs.sources.web_url import is_web_url
 
 
 def folder_of(place: Place, option: str | None) -> str:
@@ -49,14 +49,6 @@ def media(
         }
     if said_url is None:
         raise media_file.missing()
-    if not _is_web(said_url):
+    if not is_web_url(said_url):
         raise EntryRefused("invalid_url", "the image is not in the dump, its URL not of the web")
     return {"url": said_url}
-
-
-def _is_web(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        return False
