@@ -6,7 +6,7 @@ OPENCLIPART ?= .cache/openclipart/usr/share/openclipart
 BIN := .venv/bin
 TRAIN_BIN := .venv-train/bin
 PIP_INSTALL := install -q --disable-pip-version-check --no-input --no-deps --require-hashes
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+PYTEST := $(BIN)/pytest -n 2 --no-loadscope-reorder
 count = $$(cat $(1) | grep -c '==')
 
 .DEFAULT_GOAL := help

@@ -1,15 +1,23 @@
 """What every test may ask for."""
 
 from collections.abc import Iterator
+from typing import Any, Final
 
 import onnxruntime
 import pytest
 from pyspark.sql import SparkSession
+from xdist.scheduler import LoadScopeScheduling
 
 from jobs.runtime.config import Config, Dump, Spark
 from jobs.runtime.session import session
 from tests import small_spark, three_shards
 from tests.three_shards import Uninterrupted
+
+# A session's fixture -> where it is asked for.
+SHARED: Final = {
+    "demo": ("tests/e2e/test_demo.py", "tests/e2e/test_notebook.py", "tests/e2e/test_readme.py"),
+    "uninterrupted": ("tests/faults/", "tests/e2e/test_cluster.py", "tests/e2e/test_continuous.py"),
+}
 
 
 @pytest.fixture(scope="session")
@@ -36,15 +44,20 @@ def uninterrupted(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory)
     return three_shards.run(tmp_path_factory.mktemp("uninterrupted"), spark)
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let `pytest -n 2 --dist loadgroup` make what is costly in one process only."""
-    for item in items:
-        asked = getattr(item, "fixturenames", ())
-        for group in ("demo", "uninterrupted"):
-            if group in asked:
-                item.add_marker(pytest.mark.xdist_group(group))
-                break
+class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """One process runs a file, and all files that look at one costly thing: it is made once.
+
+    The plugin's own groups do not reach it: they rename tests in a way that pytest 9.2 ignores.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((what for what, files in SHARED.items() if file.startswith(files)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
+    """How `pytest -n 2` deals out the tests."""
+    return _ByFile(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
