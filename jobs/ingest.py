@@ -8,6 +8,7 @@ A shard is read once. What it held lies for a moment in a staging folder, so tha
 written from one reading and the narrow ones never touch the bytes.
 """
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Final
 
@@ -53,7 +54,9 @@ NAME: Final = STAGE
 URLS_PER_TASK: Final = 1_000_000
 
 
-def transform(discovered: DataFrame, limits: Limits, rules: Guard, folder: str) -> DataFrame:
+def transform(
+    discovered: DataFrame, limits: Limits, rules: Guard, folder: str, *, max_inline_bytes: int
+) -> DataFrame:
     """Every entry of the shards, whatever becomes of it: one row each, columns of `STAGED`.
 
     Args:
@@ -61,8 +64,10 @@ def transform(discovered: DataFrame, limits: Limits, rules: Guard, folder: str) 
         limits: what an entry may cost.
         rules: what is turned away.
         folder: of staging, which gets the media.
+        max_inline_bytes: media of more stay where they are, if they lie there as they are.
     """
-    return discovered.select(*SHARD_COLUMNS).mapInArrow(reader(limits, rules, folder), STAGED)
+    read = reader(limits, rules, folder, max_inline_bytes=max_inline_bytes)
+    return discovered.select(*SHARD_COLUMNS).mapInArrow(read, STAGED)
 
 
 def stage(config: Config) -> Stage:
@@ -75,8 +80,12 @@ def stage(config: Config) -> Stage:
     )
     rules = guard(config)
 
+    def read(discovered: DataFrame, folder: str) -> DataFrame:
+        inline = config.ingest.max_inline_bytes
+        return transform(discovered, limits, rules, folder, max_inline_bytes=inline)
+
     def process(batch: Batch) -> Outcome:
-        return _process(batch, limits, rules, urls_per_file=config.fetch.urls_per_batch)
+        return _process(batch, read, urls_per_file=config.fetch.urls_per_batch)
 
     return Stage(
         name=NAME,
@@ -99,12 +108,15 @@ def stage(config: Config) -> Stage:
     )
 
 
-def _process(batch: Batch, limits: Limits, rules: Guard, *, urls_per_file: int) -> Outcome:
+def _process(
+    batch: Batch, read: Callable[[DataFrame, str], DataFrame], *, urls_per_file: int
+) -> Outcome:
     spark = batch.warehouse.spark
     folder = batch.staging()
     tasks = max(1, batch.frame.count())
-    read = transform(batch.frame.repartition(tasks), limits, rules, folder)
-    read.write.mode("overwrite").parquet(f"{folder}/entries")
+    read(batch.frame.repartition(tasks), folder).write.mode("overwrite").parquet(
+        f"{folder}/entries"
+    )
     whole = spark.read.schema(STAGED).parquet(f"{folder}/entries")
     staged, met = _overruled(batch, whole)
 

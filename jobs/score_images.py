@@ -6,6 +6,7 @@ from typing import Final
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.media import COLUMNS, with_bytes
 from jobs.runtime.models import ImageScoring
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import belonging
@@ -19,10 +20,10 @@ def transform(images: DataFrame, score: Score) -> DataFrame:
     """One row of signals for each image.
 
     Args:
-        images: `media_sha256`, `content`: nothing else crosses to Python.
+        images: columns of `jobs.media.COLUMNS`: nothing else crosses to Python.
         score: the operator, a fake in tests of the plumbing.
     """
-    return images.select("media_sha256", "content").mapInArrow(score, image_signals.SIGNALS)
+    return images.select(*COLUMNS).mapInArrow(with_bytes(score), image_signals.SIGNALS)
 
 
 def stage(scoring: ImageScoring) -> Stage:
@@ -50,12 +51,12 @@ def _process(batch: Batch, scoring: ImageScoring) -> Outcome:
 
 
 def content(stored: DataFrame, wanted: DataFrame) -> DataFrame:
-    """The bytes of the wanted media.
+    """The wanted media: their bytes, or where those lie.
 
     The name of the batch that stored them prunes the files, so that only those are opened.
     """
     batches: Sequence[str] = [
         row.source_batch for row in wanted.select("source_batch").distinct().collect()
     ]
-    stored = stored.where(F.col("batch").isin(*batches)).select("media_sha256", "content")
+    stored = stored.where(F.col("batch").isin(*batches)).select(*COLUMNS)
     return belonging(stored, wanted, "media_sha256")

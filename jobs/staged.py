@@ -12,7 +12,7 @@ from jobs.fetch import urls as web
 from jobs.guard import Guard, Reject
 from jobs.runtime import dumps
 from jobs.runtime.staging import FILE, MediaFile
-from jobs.sources.entry import Document, Entry, EntryRefused, Limits, Reading
+from jobs.sources.entry import Document, Entry, EntryRefused, Extent, Limits, Reading
 from jobs.sources.formats import FORMATS
 from jobs.sources.place import Place
 from jobs.sources.texts import said
@@ -80,7 +80,7 @@ SHARD_COLUMNS: Final = (
 
 
 def reader(
-    limits: Limits, rules: Guard, folder: str
+    limits: Limits, rules: Guard, folder: str, *, max_inline_bytes: int
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """Arrow function from shard rows to staged entries, in bounded batches.
 
@@ -88,13 +88,16 @@ def reader(
         limits: what an entry may cost.
         rules: what is turned away.
         folder: of staging, which gets the media.
+        max_inline_bytes: media of more stay where they are, if they lie there as they are.
     """
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         media = MediaFile(folder)
         for batch in batches:
             for shard in batch.to_pylist():
-                yield from _bounded(_without_media(_staged(shard, limits, rules), media))
+                yield from _bounded(
+                    _without_media(_staged(shard, limits, rules, max_inline_bytes), media)
+                )
         media.close()
 
     return read
@@ -103,9 +106,9 @@ def reader(
 def _without_media(rows: Iterable[dict[str, Any]], media: MediaFile) -> Iterator[dict[str, Any]]:
     """The rows with the file that has their media, in place of the media."""
     for row in rows:
-        content = row.pop("content", None)
-        if content is not None:
-            row[FILE.name] = media.put({**row, "content": content})
+        kept = row.pop("kept", None)
+        if kept is not None:
+            row[FILE.name] = media.put({**row, **kept})
         yield row
 
 
@@ -141,10 +144,12 @@ def _size_bytes(value: object) -> int:
     return 8  # a number, a time, or the place of what is not there
 
 
-def _staged(shard: Mapping[str, Any], limits: Limits, rules: Guard) -> Iterator[dict[str, Any]]:
+def _staged(
+    shard: Mapping[str, Any], limits: Limits, rules: Guard, max_inline_bytes: int
+) -> Iterator[dict[str, Any]]:
     first = int(shard["shard_ordinal"]) * ORDINALS_PER_SHARD
     for entry in entries(shard, limits):
-        yield {
+        row = {
             **dict.fromkeys(STAGED.names),
             **{name: getattr(entry, name) for name in _ENTRY_COLUMNS},
             "dump": shard["dump"],
@@ -163,6 +168,9 @@ def _staged(shard: Mapping[str, Any], limits: Limits, rules: Guard) -> Iterator[
             ),
             **_judged(entry, str(shard["dump"]), str(shard["shard"]), rules),
         }
+        if row["fate"] in (SAMPLE, RESPONSE):
+            row["kept"] = _kept(entry, shard, max_inline_bytes)
+        yield row
 
 
 _ENTRY_COLUMNS: Final = [name for name in STAGED.names if name in Entry.__dataclass_fields__]
@@ -274,8 +282,18 @@ def _judged(entry: Entry, dump: str, shard: str, rules: Guard) -> dict[str, Any]
         columns |= {"text_sha256": hashlib.sha256(text).hexdigest(), "modality": "image_text"}
     if entry.content is None:
         return {"fate": URL, **columns}
-    columns["content"] = exif.scrub(entry.content)
     return {"fate": RESPONSE if entry.is_response else SAMPLE, **columns}
+
+
+def _kept(entry: Entry, shard: Mapping[str, Any], max_inline_bytes: int) -> dict[str, Any]:
+    """What is stored of media: their bytes, or where they lie."""
+    assert entry.content is not None
+    extent = entry.extent
+    if extent is None and entry.shard_offset_bytes is not None:
+        extent = Extent(path=str(shard["shard"]), offset_bytes=entry.shard_offset_bytes)
+    if extent is None or len(entry.content) <= max_inline_bytes:
+        return {"content": exif.scrub(entry.content)}
+    return {"root": shard["root"], "path": extent.path, "offset_bytes": extent.offset_bytes}
 
 
 def _rejected(against: Reject, columns: Mapping[str, Any]) -> dict[str, Any]:

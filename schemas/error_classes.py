@@ -42,6 +42,7 @@ OF_FETCHES: Final = {  # met by fetch
 OF_SIGNALS: Final = {  # met where images and texts are scored
     "truncated_image": "image data that ends early",
     "corrupt_image": "image data that the decoder refuses",
+    "media_gone": "media kept by reference whose bytes its dump no longer holds where they were",
     "text_not_scored": "a text that a text signal failed on",
 }
 ERROR_CLASSES: Final = {**OF_SHARDS, **OF_ITEMS, **OF_FETCHES, **OF_SIGNALS}

@@ -1,4 +1,4 @@
-"""Distinct media bytes, stored once however many items share them."""
+"""Distinct media, stored once however many items share them: their bytes, or where they lie."""
 
 from typing import Final
 
@@ -21,12 +21,31 @@ SCHEMA: Final = StructType(
         field(
             "content",
             BinaryType(),
-            "the bytes; what EXIF or XMP say of place, serial numbers and owner is overwritten",
+            "the bytes; what EXIF or XMP say of place, serial numbers and owner is overwritten;"
+            " null of media that are kept by reference",
+            nullable=True,
         ),
+        field(
+            "root",
+            StringType(),
+            "of the dump that holds the bytes, as its shard was discovered; null where they are"
+            " here",
+            nullable=True,
+        ),
+        field(
+            "path",
+            StringType(),
+            "relative to the root: the file that the bytes lie in as they are",
+            nullable=True,
+        ),
+        field("offset_bytes", LongType(), "where in the file they begin", nullable=True),
         field("batch", StringType(), "stage/checkpoint/batch that wrote the row"),
         field("run_id", StringType(), "run that wrote the row"),
     ]
 )
-VOLATILE: Final = ("batch", "run_id")
+VOLATILE: Final = ("root", "batch", "run_id")
 CLUSTER_BY: Final = ()  # wide rows: clustering would rewrite the pixels
-CHECKS: Final = {"has_bytes": "size_bytes > 0"}
+CHECKS: Final = {
+    "has_bytes": "size_bytes > 0",
+    "is_here_or_there": "content IS NOT NULL OR (path IS NOT NULL AND offset_bytes >= 0)",
+}

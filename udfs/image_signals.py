@@ -85,8 +85,8 @@ def image_signals_udf(
         prefetch_bytes: image bytes in flight; one larger image goes alone.
 
     Returns:
-        (media_sha256, content) batches -> batches of ``schemas.image_signals.SIGNALS``, same
-        order and count.
+        (media_sha256, content) batches, content null where it is gone -> batches of
+        ``schemas.image_signals.SIGNALS``, same order and count.
 
     Raises:
         ValueError: a signal fills a column that the table lacks.
@@ -104,7 +104,7 @@ def image_signals_udf(
     return score
 
 
-def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, bytes]]:
+def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, bytes | None]]:
     for batch in batches:
         for key, content in zip(batch["media_sha256"], batch["content"], strict=True):
             yield key.as_py(), content.as_py()
@@ -112,16 +112,17 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, bytes]]:
 
 def _in_order(
     pool: ThreadPoolExecutor,
-    examine: Callable[[str, bytes], _Examined],
-    rows: Iterator[tuple[str, bytes]],
+    examine: Callable[[str, bytes | None], _Examined],
+    rows: Iterator[tuple[str, bytes | None]],
     most_bytes: int,
     most_rows: int,
 ) -> Iterator[_Examined]:
     pending: deque[tuple[Future[_Examined], int]] = deque()
     held = 0
     for key, content in rows:
-        pending.append((pool.submit(examine, key, content), len(content)))
-        held += len(content)
+        size = len(content or b"")
+        pending.append((pool.submit(examine, key, content), size))
+        held += size
         while held > most_bytes or len(pending) > most_rows:
             future, size = pending.popleft()
             held -= size
@@ -135,9 +136,11 @@ def _examine(
     max_pixels: int,
     provider: str | None,
     key: str,
-    content: bytes,
+    content: bytes | None,
 ) -> _Examined:
     try:
+        if content is None:
+            raise ImageRefused("media_gone", "its dump no longer holds these bytes")
         decoded = decode(content, max_pixels=max_pixels)
         prepared = tuple(signal.prepare(decoded) for signal in signals)
     except Exception as error:  # whatever one image does to a decoder or a signal

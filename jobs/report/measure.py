@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from jobs.media import COLUMNS, Files
 from jobs.recipe import Recipe
 from jobs.runtime.tables import Warehouse
 from schemas import gold
@@ -53,7 +54,7 @@ def ask(warehouse: Warehouse, sql: str) -> Answer:
 
 
 def media(warehouse: Warehouse, sha256s: Sequence[str]) -> dict[str, bytes]:
-    """Bytes of exactly these media.
+    """Bytes of exactly these media, of those that their dumps still hold.
 
     The batches that brought them are looked up first: Delta then skips every other file, where
     a search by hash alone would read the pixels of the whole table.
@@ -66,8 +67,11 @@ def media(warehouse: Warehouse, sha256s: Sequence[str]) -> dict[str, bytes]:
     batches = ", ".join(f"'{row['batch']}'" for row in found)
     if not batches:
         return {}
-    rows = ask(warehouse, f"SELECT media_sha256, content {where} AND batch IN ({batches})").rows
-    return {row["media_sha256"]: bytes(row["content"]) for row in rows}
+    rows = ask(warehouse, f"SELECT {', '.join(COLUMNS)} {where} AND batch IN ({batches})").rows
+    files = Files()
+    contents = {row["media_sha256"]: files.content(row) for row in rows}
+    files.close()
+    return {key: bytes(content) for key, content in contents.items() if content is not None}
 
 
 def _signal_set(recipe: Recipe) -> str:

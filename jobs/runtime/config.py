@@ -159,6 +159,10 @@ class Ingest(Section):
         ge=1,
         le=2**31 - 1,  # the JVM's largest array
     )
+    max_inline_bytes: int = Field(
+        default=16 * 2**20,  # chosen: beyond all but a few photographs; what is larger is read
+        ge=0,  # again where it lies in its dump
+    )
     max_pixels: int = Field(
         default=89_478_485,  # Pillow's MAX_IMAGE_PIXELS; LAION's downloader drops beyond it too
         ge=1,

@@ -23,7 +23,8 @@ from udfs.arrow import record_batch
 FOLDER: Final = "media"
 # What narrow rows say of their media: the file that holds them.
 FILE: Final = field("media_file", StringType(), "of the staging folder; null: none", nullable=True)
-MEDIA: Final = StructType([f for f in media.SCHEMA if f.name not in media.VOLATILE])
+_ROW_BYTES: Final = 512  # about what a row takes without its bytes
+MEDIA: Final = StructType([f for f in media.SCHEMA if f.name not in ("batch", "run_id")])
 
 
 class MediaFile:
@@ -45,12 +46,12 @@ class MediaFile:
         """Write media, soon, and each content once; return the name of the file.
 
         Args:
-            row: has the columns of `MEDIA`, and may have others.
+            row: columns of `MEDIA`, and maybe others; one that is not there is null.
         """
         if row["media_sha256"] not in self._known:
             self._known.add(row["media_sha256"])
-            self._held.append({name: row[name] for name in MEDIA.names})
-            self._held_bytes += len(row["content"])
+            self._held.append({name: row.get(name) for name in MEDIA.names})
+            self._held_bytes += len(row.get("content") or b"") + _ROW_BYTES
             if self._held_bytes >= ROW_GROUP_BYTES:
                 self._write()
         return self._name

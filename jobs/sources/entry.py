@@ -41,6 +41,19 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Extent:
+    """Where bytes lie as they are, so that they can be had again.
+
+    Attributes:
+        path: of a file of the dump, relative to its root.
+        offset_bytes: where in the file they begin.
+    """
+
+    path: str
+    offset_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """A piece of an interleaved document.
 
@@ -98,7 +111,8 @@ class Entry:
       `is_response`;
     - an interleaved page: `document`, and the page's `url`.
 
-    `shard_offset_bytes` is null where the media's bytes do not lie in the shard as they are.
+    `shard_offset_bytes` is null where the media's bytes do not lie in the shard as they are;
+    `extent` is where they lie if that is a file beside it.
     """
 
     position: int
@@ -106,6 +120,7 @@ class Entry:
     occurrence: int = 0
     member: str | None = None
     shard_offset_bytes: int | None = None
+    extent: Extent | None = None
     size_bytes: int | None = None
     error_class: str | None = None
     detail: str | None = None

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Final
 
 from jobs.sources import caption_table, media_file
-from jobs.sources.entry import Entry, EntryRefused, Limits, Reading
+from jobs.sources.entry import Entry, EntryRefused, Extent, Limits, Reading
 from jobs.sources.facts import facts, stored_text
 from jobs.sources.members import CAPTION_KINDS, FACTS_KIND, IMAGE_KINDS, Group, Member, judged
 from jobs.sources.numbered import UNNUMBERED, numbered, refused
@@ -195,7 +195,14 @@ class _Folder:
                 if refusal.error_class == "missing_image" and not _is_image(name):
                     content = EntryRefused("missing_caption", refusal.detail)
         kind = stem_and_kind(name)[1]
-        return Member(name=name, key=key, kind=kind, size_bytes=file.size_bytes, content=content)
+        return Member(
+            name=name,
+            key=key,
+            kind=kind,
+            size_bytes=file.size_bytes,
+            content=content,
+            extent=Extent(path=file.path),
+        )
 
 
 def _items(names: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from jobs.sources import media_file, table, webdataset
 from jobs.sources.columns import ROLES
-from jobs.sources.entry import Entry, EntryRefused, Limits, Reading
+from jobs.sources.entry import Entry, EntryRefused, Extent, Limits, Reading
 from jobs.sources.members import Group, Member, judged
 from jobs.sources.place import File, Place
 from jobs.sources.webdataset import key_and_kind
@@ -94,10 +94,18 @@ def _all(place: Place, reading: Reading) -> Iterator[Entry]:
         # An item that damage of the shard fell into is not there; its row is.
         if entry.error_class not in _OF_SHARDS:
             seen.add(entry.sample_key)
-        yield replace(entry, shard_offset_bytes=None)  # the tar beside is not the shard
+        yield _beside(entry, holder)
     for entry in table.entries(place, reading):
         if entry.sample_key is None or entry.sample_key not in seen:
             yield _said_missing(entry, holder if has_tar or seen else place.shard)
+
+
+def _beside(entry: Entry, holder: str) -> Entry:
+    """The entry of a tar that is not the shard itself."""
+    if entry.shard_offset_bytes is None:
+        return entry
+    extent = Extent(path=holder, offset_bytes=entry.shard_offset_bytes)
+    return replace(entry, shard_offset_bytes=None, extent=extent)
 
 
 def _said_missing(entry: Entry, holder: str) -> Entry:
@@ -151,7 +159,14 @@ def _member(place: Place, file: File, limits: Limits) -> Member:
         content = media_file.read(place, file, limits)
     except EntryRefused as refusal:
         content = refusal
-    return Member(name=name, key=key, kind=kind, size_bytes=file.size_bytes, content=content)
+    return Member(
+        name=name,
+        key=key,
+        kind=kind,
+        size_bytes=file.size_bytes,
+        content=content,
+        extent=Extent(path=file.path),
+    )
 
 
 def _unreadable(error: Exception) -> Entry:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from jobs.sources.entry import Entry, EntryRefused, Limits, image_facts
+from jobs.sources.entry import Entry, EntryRefused, Extent, Limits, image_facts
 from jobs.sources.facts import facts, parsed_object
 from jobs.sources.texts import printable
 
@@ -45,6 +45,7 @@ class Member:
         size_bytes: as declared.
         content: its bytes, or why they were not read.
         offset_bytes: where they lie in the shard; null where they do not.
+        extent: where they lie if they are a file beside the shard, or in one.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Member:
     size_bytes: int
     content: bytes | EntryRefused
     offset_bytes: int | None = None
+    extent: Extent | None = None
 
 
 @dataclass
@@ -104,6 +106,7 @@ def judged(group: Group, position: int, occurrence: int, limits: Limits) -> Entr
         "occurrence": occurrence,
         "member": printable(media.name),
         "shard_offset_bytes": media.offset_bytes,
+        "extent": media.extent,
         "size_bytes": media.size_bytes,
     }
     try:

@@ -3,7 +3,7 @@
 import posixpath
 
 from jobs.sources import media_file
-from jobs.sources.entry import EntryRefused, Limits, image_facts
+from jobs.sources.entry import EntryRefused, Extent, Limits, image_facts
 from jobs.sources.place import Place
 from jobs.sources.texts import printable
 from jobs.sources.web_url import is_web_url
@@ -45,6 +45,7 @@ def media(
             **image_facts(content, found.path, limits),
             "content": content,
             "size_bytes": len(content),
+            "extent": Extent(path=found.path),
             "url": said_url,
         }
     if said_url is None:

@@ -19,6 +19,7 @@ from jobs.sources.texts import printable, said
 
 FORMAT: Final = "webdataset"
 SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.zst")
+_MAX_BYTES: Final = 2**63 - 1  # of a file: off_t of POSIX; and the tables' long
 _DRAIN_BYTES: Final = 1 << 16  # chosen: what is read and dropped at a time
 
 
@@ -112,7 +113,7 @@ def _members(stream: BinaryIO, limits: Limits) -> Iterator[Member | _Damage]:
         while True:
             info = None
             try:
-                info = archive.next()
+                info = _next(archive)
                 member = _read(archive, info, limits) if info else None
             except Exception as error:  # likewise
                 yield _damage(error, "truncated_shard", info=info)
@@ -127,6 +128,14 @@ def _members(stream: BinaryIO, limits: Limits) -> Iterator[Member | _Damage]:
             pass
     except EntryRefused as refusal:
         yield _damage(refusal, "truncated_shard")
+
+
+def _next(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+    info = archive.next()
+    # Base-256 and pax headers may declare any number; no file has so many bytes.
+    if info is not None and not 0 <= info.size <= _MAX_BYTES:
+        raise tarfile.ReadError("a header declares a size that no file has")
+    return info
 
 
 def _damage(

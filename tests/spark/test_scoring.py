@@ -1,8 +1,10 @@
 """Scores that went through Spark are those of the bare networks."""
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,7 +71,11 @@ def png(picture: Image.Image) -> bytes:
 
 def frame(spark: SparkSession, key: str, column: str, values: Sequence[Any]) -> Any:
     schema = StructType().add(key, "string").add(column, "binary" if key[0] == "m" else "string")
-    return spark.createDataFrame([(f"{n:03d}", value) for n, value in enumerate(values)], schema)
+    rows = [(f"{n:03d}", value) for n, value in enumerate(values)]
+    nowhere = {"size_bytes": "bigint", "root": "string", "path": "string", "offset_bytes": "bigint"}
+    return spark.createDataFrame(rows, schema).withColumns(
+        {name: F.lit(None).cast(kind) for name, kind in nowhere.items()}
+    )
 
 
 @pytest.mark.parametrize("partitions", PARTITIONS)
@@ -97,6 +103,36 @@ def test_scores_equal_the_bare_networks_however_the_rows_are_spread(
     assert [row.cosine for row in scored] == pytest.approx(expected.cosines, abs=TOLERANCE)
     nsfw = [row.nsfw_score for row in scored[SCENES:]]
     assert nsfw == pytest.approx(expected.nsfw, abs=TOLERANCE)
+
+
+def test_media_are_scored_where_they_lie_as_if_they_were_here(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(13)
+    contents = [png(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))) for _ in range(40)]
+    (tmp_path / "shard").write_bytes(b"".join(contents[:20]))
+    rows, offset = [], 0
+    for number, content in enumerate(contents):
+        key, is_here = hashlib.sha256(content).hexdigest(), number >= 20
+        there = (None, None, None) if is_here else (str(tmp_path), "shard", offset)
+        if number in (3, 4):  # not those bytes, and no such file
+            there = (str(tmp_path), "shard", 0) if number == 3 else (str(tmp_path), "gone", 0)
+        rows.append((key, content if is_here else None, len(content), *there))
+        offset += len(content)
+    schema = "media_sha256 string, content binary, size_bytes bigint, root string, path string,"
+    images = spark.createDataFrame(rows, f"{schema} offset_bytes bigint").repartition(3)
+    operator = image_signals_udf((PHash(), Sharpness()), max_pixels=64)
+    scored = score_images.transform(images, operator).collect()
+    found = {row.media_sha256: row for row in scored}
+    here = frame(spark, "media_sha256", "content", contents)
+    alone = sorted(score_images.transform(here, operator).collect())
+
+    assert len(scored) == 40
+    for number, row in enumerate(rows):
+        expected = "media_gone" if number in (3, 4) else "ok"
+        assert found[row[0]].status == expected
+        if expected == "ok":
+            assert found[row[0]].phash == alone[number].phash
 
 
 def test_one_corrupt_image_among_a_thousand_costs_one_row(spark: SparkSession) -> None:

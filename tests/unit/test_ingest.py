@@ -68,18 +68,22 @@ def shard(folder: Path, name: str, *images: File) -> dict[str, object]:
     }
 
 
-def read(row: dict[str, object], rules: Guard = ALL) -> list[dict[str, Any]]:
+def read(
+    row: dict[str, object], rules: Guard = ALL, *, max_inline_bytes: int = 1 << 30
+) -> list[dict[str, Any]]:
     """The staged entries, each with its media out of the file that has them."""
     with tempfile.TemporaryDirectory() as folder:
-        batches = reader(LIMITS, rules, folder)([pa.RecordBatch.from_pylist([row])])
+        function = reader(LIMITS, rules, folder, max_inline_bytes=max_inline_bytes)
+        batches = function([pa.RecordBatch.from_pylist([row])])
         rows = [staged for batch in batches for staged in batch.to_pylist()]
         media = {
-            (file.name, held["media_sha256"]): held["content"]
+            (file.name, held["media_sha256"]): held
             for file in Path(folder, FOLDER).glob("*")
             for held in pq.read_table(file).to_pylist()
         }
     for staged in rows:
-        staged["content"] = media.get((staged["media_file"], staged["media_sha256"]))
+        staged["media"] = media.get((staged["media_file"], staged["media_sha256"]))
+        staged["content"] = staged["media"] and staged["media"]["content"]
     return rows
 
 

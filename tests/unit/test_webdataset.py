@@ -361,3 +361,18 @@ def test_a_sparse_member_is_read_but_lies_nowhere_as_it_is() -> None:
 
     assert (entry.error_class, entry.content) == (None, content)
     assert entry.shard_offset_bytes is None
+
+
+@pytest.mark.parametrize("size_bytes", [2**63, 2**80, -1])
+@pytest.mark.parametrize("tar_format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_size_that_no_file_has_ends_the_shard_and_can_be_stored(
+    size_bytes: int, tar_format: int
+) -> None:
+    lie = tarfile.TarInfo("b.png")
+    lie.size = size_bytes
+    before = tar(PAIR).rstrip(b"\0")
+    padding = bytes(-len(before) % tarfile.BLOCKSIZE)
+    good, bad = read(before + padding + lie.tobuf(tar_format) + bytes(tarfile.RECORDSIZE))
+
+    assert (good.error_class, bad.error_class) == (None, "truncated_shard")
+    assert (bad.size_bytes, bad.shard_offset_bytes) == (None, None)
