@@ -126,7 +126,10 @@ def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
         return
     if name == ingest.NAME:
         dumps.discover(planned.warehouse, planned.config, run_id=run_id)
-    batches_done = streams.run(planned.warehouse, stages(planned)[name], run_id=run_id)
+    batches_done = 0
+    # Until nothing is new: of a large shard each run reads a part, and enters the rest.
+    while done := streams.run(planned.warehouse, stages(planned)[name], run_id=run_id):
+        batches_done += done
     if name in (ingest.NAME, fetch.NAME) and batches_done:
         _check_samples(planned)
 

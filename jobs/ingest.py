@@ -24,6 +24,7 @@ from jobs.runtime.streams import Batch, Breaker, Outcome, Stage
 from jobs.runtime.tables import Warehouse, counted
 from jobs.sources.entry import Limits
 from jobs.staged import (
+    CONTINUED,
     DOCUMENT,
     ORDINALS_PER_SHARD,
     QUARANTINED,
@@ -34,6 +35,7 @@ from jobs.staged import (
     STAGE,
     STAGED,
     URL,
+    Portion,
     reader,
 )
 from schemas import (
@@ -55,7 +57,7 @@ URLS_PER_TASK: Final = 1_000_000
 
 
 def transform(
-    discovered: DataFrame, limits: Limits, rules: Guard, folder: str, *, max_inline_bytes: int
+    discovered: DataFrame, limits: Limits, rules: Guard, folder: str, portion: Portion
 ) -> DataFrame:
     """Every entry of the shards, whatever becomes of it: one row each, columns of `STAGED`.
 
@@ -64,9 +66,9 @@ def transform(
         limits: what an entry may cost.
         rules: what is turned away.
         folder: of staging, which gets the media.
-        max_inline_bytes: media of more stay where they are, if they lie there as they are.
+        portion: how much of a shard is read, and stored.
     """
-    read = reader(limits, rules, folder, max_inline_bytes=max_inline_bytes)
+    read = reader(limits, rules, folder, portion)
     return discovered.select(*SHARD_COLUMNS).mapInArrow(read, STAGED)
 
 
@@ -79,10 +81,14 @@ def stage(config: Config) -> Stage:
         max_decompressed_bytes=config.ingest.max_decompressed_bytes,
     )
     rules = guard(config)
+    portion = Portion(
+        slice_bytes=config.ingest.slice_bytes,
+        slice_items=config.ingest.slice_items,
+        max_inline_bytes=config.ingest.max_inline_bytes,
+    )
 
     def read(discovered: DataFrame, folder: str) -> DataFrame:
-        inline = config.ingest.max_inline_bytes
-        return transform(discovered, limits, rules, folder, max_inline_bytes=inline)
+        return transform(discovered, limits, rules, folder, portion)
 
     def process(batch: Batch) -> Outcome:
         return _process(batch, read, urls_per_file=config.fetch.urls_per_batch)
@@ -101,11 +107,16 @@ def stage(config: Config) -> Stage:
             documents.TABLE,
             rejects.TABLE,
             quarantine.TABLE,
+            shards.TABLE,
         ),
         # One file of the manifest is one batch: discovery writes them at the configured size.
         max_files=1,
         breaker=Breaker(**config.breaker.model_dump()),
     )
+
+
+# Of a shard that was read before: sent back by a retry, or read on while a retry is under way.
+_MAY_BE_PRESENT: Final = f"cause = '{dumps.RETRY}' OR first_position > 0"
 
 
 def _process(
@@ -153,9 +164,13 @@ def _process(
         batch.append(
             batch.stamped(listed, at="listed_at"), urls.TABLE, max_rows_per_file=urls_per_file
         )
-    # Last: whoever sees a sample finds its media.
+    # Whoever sees a sample finds its media.
     if met[SAMPLE]:
         batch.append(batch.stamped(of(SAMPLE), at="ingested_at"), samples.TABLE)
+    if met[CONTINUED]:
+        # One file, so that the next batch reads on where this one stopped, in all shards.
+        rest = _rest(batch.frame, of(CONTINUED)).coalesce(1)
+        batch.append(batch.stamped(rest, at="discovered_at"), shards.TABLE)
 
     def written(table: str, fate: str) -> int:
         return batch.written(table).count() if met[fate] else 0
@@ -176,12 +191,27 @@ _KEPT: Final = {
 }
 
 
+def _rest(read: DataFrame, stopped: DataFrame) -> DataFrame:
+    """Rows for the manifest: shards of a batch that are to be read on.
+
+    Args:
+        read: columns of `SHARD_COLUMNS`.
+        stopped: the staged rows that say where.
+    """
+    where = stopped.select("dump", "shard", F.col("attempt").alias("revision"), "position")
+    return (
+        read.join(F.broadcast(where), ["dump", "shard", "revision"])
+        .withColumn("first_position", F.col("position"))
+        .withColumn("revision", F.col("revision") + 1)
+    )
+
+
 def _counts(staged: DataFrame) -> dict[str, int]:
-    fates = (*_KEPT, REJECTED, QUARANTINED)
+    fates = (*_KEPT, REJECTED, QUARANTINED, CONTINUED)
     return counted(
         staged,
         **{fate: F.col("fate") == fate for fate in fates},
-        retried=F.col("cause") == dumps.RETRY,
+        read_again=F.expr(_MAY_BE_PRESENT),
     )
 
 
@@ -193,7 +223,7 @@ def _overruled(batch: Batch, staged: DataFrame) -> tuple[DataFrame, dict[str, in
         against.append(_tombstoned(batch.warehouse, staged))
     if met[RESPONSE]:
         against.append(_answered(staged, _fetched(batch)))
-    if met["retried"]:
+    if met["read_again"]:
         against.append(_present(batch, staged))
     if not against:
         return staged, met
@@ -276,8 +306,8 @@ def _answers(responses: DataFrame, fetched: DataFrame) -> DataFrame:
 
 
 def _present(batch: Batch, staged: DataFrame) -> DataFrame:
-    """Entries of shards that are read again, of which earlier batches have taken all there is."""
-    again = staged.where(F.col("cause") == dumps.RETRY)
+    """Entries that earlier batches have taken."""
+    again = staged.where(_MAY_BE_PRESENT)
 
     def earlier(table: str) -> DataFrame:
         return batch.warehouse.read(table).where(F.col("batch") != batch.name)
@@ -307,6 +337,7 @@ def _present(batch: Batch, staged: DataFrame) -> DataFrame:
 def _met(staged: DataFrame) -> int:
     """Entries by the readers' own numbering, so that one lost between them and here is missed."""
     shard = F.floor(F.col("ingest_ordinal") / ORDINALS_PER_SHARD)
-    by_shard = staged.groupBy(shard).agg((F.max("position") + 1).alias("entries"))
+    entries = F.max("position") + 1 - F.min("first_position")
+    by_shard = staged.where(F.col("fate") != CONTINUED).groupBy(shard).agg(entries.alias("entries"))
     (row,) = by_shard.agg(F.coalesce(F.sum("entries"), F.lit(0)).alias("entries")).collect()
     return int(row.entries)

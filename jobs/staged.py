@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ RESPONSE: Final = "response"
 DOCUMENT: Final = "document"
 REJECTED: Final = "rejected"
 QUARANTINED: Final = "quarantined"
+# No entry, but the position of the next one that a later batch is to read.
+CONTINUED: Final = "continued"
 
 _FROM_SAMPLES: Final = [f for f in samples.SCHEMA if f.name not in samples.VOLATILE]
 _NULLABLE: Final = StructType(
@@ -48,6 +51,7 @@ STAGED: Final = StructType(
         field("fate", StringType(), "what becomes of the entry"),
         field("cause", StringType(), "why its shard was read"),
         field("attempt", IntegerType(), "revision of the shard"),
+        field("first_position", LongType(), "that its shard was read from"),
         field("position", LongType(), "in the shard, from 0"),
         field("host", StringType(), "of the url", nullable=True),
         field("md5", StringType(), "of the media", nullable=True),
@@ -75,12 +79,28 @@ SHARD_COLUMNS: Final = (
     "options",
     "size_bytes",
     "modified_at",
+    "first_position",
     "shard_ordinal",
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Portion:
+    """How much of a shard one batch takes, and what of it is stored.
+
+    Attributes:
+        slice_bytes: media after which the rest is left to a later batch.
+        slice_items: likewise, items.
+        max_inline_bytes: media of more stay where they are, if they lie there as they are.
+    """
+
+    slice_bytes: int
+    slice_items: int
+    max_inline_bytes: int
+
+
 def reader(
-    limits: Limits, rules: Guard, folder: str, *, max_inline_bytes: int
+    limits: Limits, rules: Guard, folder: str, portion: Portion
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """Arrow function from shard rows to staged entries, in bounded batches.
 
@@ -88,16 +108,14 @@ def reader(
         limits: what an entry may cost.
         rules: what is turned away.
         folder: of staging, which gets the media.
-        max_inline_bytes: media of more stay where they are, if they lie there as they are.
+        portion: how much of a shard is read, and stored.
     """
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         media = MediaFile(folder)
         for batch in batches:
             for shard in batch.to_pylist():
-                yield from _bounded(
-                    _without_media(_staged(shard, limits, rules, max_inline_bytes), media)
-                )
+                yield from _bounded(_without_media(_staged(shard, limits, rules, portion), media))
         media.close()
 
     return read
@@ -145,18 +163,28 @@ def _size_bytes(value: object) -> int:
 
 
 def _staged(
-    shard: Mapping[str, Any], limits: Limits, rules: Guard, max_inline_bytes: int
+    shard: Mapping[str, Any], limits: Limits, rules: Guard, portion: Portion
 ) -> Iterator[dict[str, Any]]:
     first = int(shard["shard_ordinal"]) * ORDINALS_PER_SHARD
-    for entry in entries(shard, limits):
+    of_shard = {
+        **dict.fromkeys(STAGED.names),
+        "dump": shard["dump"],
+        "shard": shard["shard"],
+        "cause": shard["cause"],
+        "attempt": shard["revision"],
+        "first_position": shard["first_position"],
+    }
+    taken_bytes = 0
+    for count, entry in enumerate(entries(shard, limits)):
+        where = {"position": entry.position, "ingest_ordinal": first + entry.position}
+        if taken_bytes >= portion.slice_bytes or count >= portion.slice_items:
+            yield {**of_shard, **where, "fate": CONTINUED, "input_id": ""}
+            return
+        taken_bytes += len(entry.content or b"")
         row = {
-            **dict.fromkeys(STAGED.names),
+            **of_shard,
             **{name: getattr(entry, name) for name in _ENTRY_COLUMNS},
-            "dump": shard["dump"],
-            "shard": shard["shard"],
-            "cause": shard["cause"],
-            "attempt": shard["revision"],
-            "ingest_ordinal": first + entry.position,
+            **where,
             "input_id": digest(
                 STAGE,
                 str(shard["dump"]),
@@ -169,7 +197,7 @@ def _staged(
             **_judged(entry, str(shard["dump"]), str(shard["shard"]), rules),
         }
         if row["fate"] in (SAMPLE, RESPONSE):
-            row["kept"] = _kept(entry, shard, max_inline_bytes)
+            row["kept"] = _kept(entry, shard, portion.max_inline_bytes)
         yield row
 
 
@@ -177,20 +205,21 @@ _ENTRY_COLUMNS: Final = [name for name in STAGED.names if name in Entry.__datacl
 
 
 def entries(shard: Mapping[str, Any], limits: Limits) -> Iterator[Entry]:
-    """Everything that a shard of the manifest holds, and one entry for what stops the reading.
+    """All that a shard holds from `first_position` on, and one entry for what stops the reading.
 
     Args:
         shard: columns of `SHARD_COLUMNS`.
         limits: what an entry may cost.
     """
     place = Place(str(shard["root"]), str(shard["shard"]))
-    position = 0
+    position = first = int(shard["first_position"])
     try:
         _refuse_changed(shard, place)
-        reading = Reading(limits=limits, options=dict(shard["options"] or ()))
+        reading = Reading(limits=limits, options=dict(shard["options"] or ()), first=first)
         for entry in FORMATS[str(shard["format"])].read(place, reading):
-            position = entry.position + 1
-            yield entry
+            if entry.position >= first:
+                position = entry.position + 1
+                yield entry
     except EntryRefused as refusal:
         yield _stopped(position, refusal.error_class, refusal.detail)
     except OSError as error:

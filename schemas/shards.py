@@ -29,11 +29,23 @@ SCHEMA: Final = StructType(
         ),
         field("size_bytes", LongType(), "size at discovery"),
         field("modified_at", TimestampType(), "modification time at discovery, UTC"),
-        field("shard_ordinal", LongType(), "dense, from 0, in order of discovery"),
+        field(
+            "first_position",
+            LongType(),
+            "item of the shard that the reading begins with: 0, or where the one before stopped",
+        ),
+        field(
+            "shard_ordinal",
+            LongType(),
+            "dense, from 0, in order of discovery; a shard read on keeps its own",
+        ),
         field("discovered_at", TimestampType(), "when the manifest took it up, UTC"),
         field("run_id", StringType(), "run that discovered it"),
     ]
 )
 VOLATILE: Final = ("root", "modified_at", "discovered_at", "run_id")
 CLUSTER_BY: Final = ("dump",)
-CHECKS: Final = {"size_not_negative": "size_bytes >= 0"}
+CHECKS: Final = {
+    "size_not_negative": "size_bytes >= 0",
+    "first_position_not_negative": "first_position >= 0",
+}

@@ -159,6 +159,14 @@ class Ingest(Section):
         ge=1,
         le=2**31 - 1,  # the JVM's largest array
     )
+    slice_bytes: int = Field(
+        default=8 * 2**30,  # chosen: more than a shard of a web dump, which is 0.3 to 2 GB
+        ge=1,
+    )
+    slice_items: int = Field(
+        default=5_000_000,  # chosen: a quarter of a file of LAION-5B's metadata
+        ge=1,
+    )
     max_inline_bytes: int = Field(
         default=16 * 2**20,  # chosen: beyond all but a few photographs; what is larger is read
         ge=0,  # again where it lies in its dump

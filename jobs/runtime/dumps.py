@@ -290,7 +290,8 @@ def enter(
     while chunk := list(islice(remaining, per_commit)):
         stamp = {"discovered_at": datetime.now(UTC), "run_id": run_id}
         numbered = [
-            dict(row) | stamp | {"shard_ordinal": ordinal + i} for i, row in enumerate(chunk)
+            {**row, **stamp, "first_position": 0, "shard_ordinal": ordinal + i}
+            for i, row in enumerate(chunk)
         ]
         frame = warehouse.spark.createDataFrame(numbered, shards.SCHEMA).coalesce(1)
         (

@@ -34,9 +34,12 @@ class Reading:
     Attributes:
         limits: what an entry may cost.
         options: what the configuration says of the dump, by the names its format allows.
+        first: position of the first entry that is wanted; of those before it a format may say
+            nothing, or anything.
     """
 
     limits: Limits
+    first: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -47,7 +47,7 @@ def by_suffix(*suffixes: str) -> Shards:
 
 def _webdataset(place: Place, reading: Reading) -> Iterator[Entry]:
     with place.open() as stream:
-        yield from webdataset.entries(stream, reading.limits)
+        yield from webdataset.entries(stream, reading.limits, first=reading.first)
 
 
 def _warc(place: Place, reading: Reading) -> Iterator[Entry]:

@@ -74,7 +74,8 @@ def entries(place: Place, reading: Reading) -> Iterator[Entry]:
         Entries with dense positions from 0. Damage of the tar, and of the Parquet file, is an
         entry each.
     """
-    for position, entry in enumerate(_all(place, reading)):
+    # Numbered here, so that none may be left out there.
+    for position, entry in enumerate(_all(place, replace(reading, first=0))):
         yield replace(entry, position=position)
 
 

@@ -45,8 +45,8 @@ def entries(place: Place, reading: Reading) -> Iterator[Entry]:
         reading: how; its options are `OPTIONS`.
 
     Yields:
-        Entries with dense positions from 0. Rows of a damaged row group of Parquet, and a
-        damaged tail, are one entry each.
+        Entries with dense positions from 0, rows before `reading.first` left out. Rows of a
+        damaged row group of Parquet, and a damaged tail, are one entry each.
     """
     read = next(_READERS[suffix] for suffix in SUFFIXES if place.shard.endswith(suffix))
     seen: dict[str, int] = {}
@@ -59,7 +59,9 @@ def entries(place: Place, reading: Reading) -> Iterator[Entry]:
                 detail=found.detail,
             )
         else:
-            yield _judged(found, position, seen, reading.limits)
+            key, occurrence = _counted(found, seen)
+            if position >= reading.first:
+                yield _judged(found, position, key, occurrence, reading.limits)
 
 
 def _rows(read: _Rows, place: Place, reading: Reading) -> Iterator[Row | Damage]:
@@ -72,12 +74,17 @@ def _rows(read: _Rows, place: Place, reading: Reading) -> Iterator[Row | Damage]
         yield Damage("unreadable_shard", f"cannot be opened: {type(error).__name__}")
 
 
-def _judged(row: Row, position: int, seen: dict[str, int], limits: Limits) -> Entry:
-    key, occurrence = str(row.number), 0
-    if row.roles.key is not None:
-        key = _text(row.values.get(row.roles.key)) or key
-        occurrence = seen.get(key, 0)
-        seen[key] = occurrence + 1
+def _counted(row: Row, seen: dict[str, int]) -> tuple[str, int]:
+    """The key of a row, and how often it came before."""
+    number = str(row.number)
+    if row.roles.key is None:
+        return number, 0
+    key = _text(row.values.get(row.roles.key)) or number
+    seen[key] = seen.get(key, -1) + 1
+    return key, seen[key]
+
+
+def _judged(row: Row, position: int, key: str, occurrence: int, limits: Limits) -> Entry:
     content, member = _image(row, key)
     where = {
         "position": position,

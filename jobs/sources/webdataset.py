@@ -49,19 +49,20 @@ class _Damage:
     info: tarfile.TarInfo | None = None
 
 
-def entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry]:
+def entries(stream: BinaryIO, limits: Limits, *, first: int = 0) -> Iterator[Entry]:
     """Every item of a shard exactly once, accepted or refused, in the order of the tar.
 
     Args:
         stream: the shard's bytes from its start; gzip and zstd are known by their first bytes.
         limits: what one member may cost, and how far a compressed shard may grow.
+        first: position of the first entry that is wanted; those before are only counted.
 
     Yields:
-        Entries with dense positions from 0. A damaged tail is one entry. In a compressed shard
-        no entry has an offset.
+        Entries with dense positions from `first`. A damaged tail is one entry. In a compressed
+        shard no entry has an offset.
     """
     plain = decompressed(stream, limits)
-    for entry in _entries(plain, limits):
+    for entry in _entries(plain, limits, first):
         yield entry if plain is stream else replace(entry, shard_offset_bytes=None)
 
 
@@ -79,7 +80,7 @@ def key_and_kind(name: str) -> tuple[str, str]:
     return f"{folder}{slash}{base[:1]}{stem}", kind.lower()
 
 
-def _entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry]:
+def _entries(stream: BinaryIO, limits: Limits, first: int) -> Iterator[Entry]:
     seen: dict[str, int] = {}
     position = 0
     group: Group | None = None
@@ -89,13 +90,17 @@ def _entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry]:
             damage = found
             break
         if group is not None and (found.key != group.key or group.has(found.kind)):
-            yield _counted(group, position, seen, limits)
+            occurrence = _count(seen, group.key)
+            if position >= first:
+                yield judged(group, position, occurrence, limits)
             position += 1
             group = None
         group = group or Group(found.key)
         group.members.append(found)
     if group is not None and not (damage and _is_cut(group, damage.info)):
-        yield _counted(group, position, seen, limits)
+        occurrence = _count(seen, group.key)
+        if position >= first:
+            yield judged(group, position, occurrence, limits)
         position += 1
         group = None
     if damage is not None:
@@ -197,7 +202,7 @@ def _tail(position: int, damage: _Damage, group: Group | None) -> Entry:
     )
 
 
-def _counted(group: Group, position: int, seen: dict[str, int], limits: Limits) -> Entry:
-    occurrence = seen.get(group.key, 0)
-    seen[group.key] = occurrence + 1
-    return judged(group, position, occurrence, limits)
+def _count(seen: dict[str, int], key: str) -> int:
+    """How often the key came before."""
+    seen[key] = seen.get(key, -1) + 1
+    return seen[key]

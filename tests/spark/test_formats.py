@@ -26,6 +26,7 @@ from jobs.runtime.config import Config
 from jobs.runtime.tables import CONTRACTS, Warehouse
 
 COUNT = 1000
+SLICE = 400  # items of a shard in one batch
 SITE = "http://127.0.0.1:9"  # nobody is asked: the images lie in the archive
 
 
@@ -173,6 +174,7 @@ def read(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Read:
             "warehouse": str(root / "warehouse"),
             "dumps": found,
             "fetch": {"contact": "mailto:crawl@example.org"},
+            "ingest": {"slice_items": SLICE},
         }
     )
     warehouse = Warehouse(spark, config.warehouse)
@@ -181,7 +183,8 @@ def read(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Read:
             warehouse.create(table)
     dumps.check(config.dumps)
     dumps.discover(warehouse, config, run_id="r")
-    streams.run(warehouse, ingest.stage(config), run_id="r")
+    while streams.run(warehouse, ingest.stage(config), run_id="r"):
+        pass
     streams.run(warehouse, fetch.stage(config), run_id="r")
     samples: dict[str, set[tuple[str, str, str]]] = {}
     columns = ("dump", "sample_key", "caption", "media_sha256")
@@ -231,6 +234,17 @@ def test_pages_are_documents_in_reading_order(read: Read) -> None:
     obelics = read.rows("silver.documents", "dump = 'obelics'")
     assert {row["items"][0].text for row in obelics} == {caption(n) for n in range(COUNT)}
     assert {row.markdown for row in obelics} >= {f"{caption(1)}\n\n![alt 1]({SITE}/1.png)\n\nend"}
+
+
+def test_large_shards_are_read_part_by_part(read: Read) -> None:
+    parts = read.rows("bronze.shards", "true")
+    found = {(row.dump, row.shard): [] for row in parts}
+    for row in parts:
+        found[row.dump, row.shard].append((row.revision, row.first_position))
+    assert sorted(found["webdataset", "0.tar.gz"]) == [(0, 0), (1, SLICE), (2, 2 * SLICE)]
+    assert len(found["warc", "0.warc.gz"]) == 1 + (2 * COUNT + 10) // SLICE
+    ingested = read.rows("ops.batches", "stage = 'ingest'")
+    assert len(ingested) == 1 + (2 * COUNT + 10) // SLICE
 
 
 def test_everything_is_accounted_for(read: Read) -> None:

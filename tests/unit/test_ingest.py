@@ -23,7 +23,7 @@ from jobs.runtime.staging import FOLDER
 from jobs.sources.entry import Document, Entry, EntryRefused, Item, Limits
 from jobs.sources.formats import FORMATS, Format
 from jobs.sources.place import walk
-from jobs.staged import STAGED, reader
+from jobs.staged import STAGED, Portion, reader
 from udfs.blocklist import Blocklist
 
 LIMITS = Limits(
@@ -33,6 +33,7 @@ LIMITS = Limits(
     max_decompressed_bytes=1 << 36,
 )
 ALL = Guard()
+WHOLE = Portion(slice_bytes=1 << 40, slice_items=1 << 40, max_inline_bytes=1 << 30)
 PICTURE = Image.new("RGB", (64, 64), "red")
 
 
@@ -64,16 +65,17 @@ def shard(folder: Path, name: str, *images: File) -> dict[str, object]:
         "format": "webdataset",
         "options": [],
         **seen(path),
+        "first_position": 0,
         "shard_ordinal": 0,
     }
 
 
 def read(
-    row: dict[str, object], rules: Guard = ALL, *, max_inline_bytes: int = 1 << 30
+    row: dict[str, object], rules: Guard = ALL, portion: Portion = WHOLE
 ) -> list[dict[str, Any]]:
     """The staged entries, each with its media out of the file that has them."""
     with tempfile.TemporaryDirectory() as folder:
-        function = reader(LIMITS, rules, folder, max_inline_bytes=max_inline_bytes)
+        function = reader(LIMITS, rules, folder, portion)
         batches = function([pa.RecordBatch.from_pylist([row])])
         rows = [staged for batch in batches for staged in batch.to_pylist()]
         media = {
@@ -145,6 +147,7 @@ def row_of(path: Path, form: str = "webdataset") -> dict[str, object]:
         "options": [],
         "size_bytes": listed.size_bytes,
         "modified_at": listed.modified_at,
+        "first_position": 0,
         "shard_ordinal": 0,
     }
 

@@ -17,7 +17,7 @@ from jobs.media import COLUMNS, Files, with_bytes
 from jobs.runtime.staging import FOLDER
 from jobs.sources.formats import FORMATS
 from jobs.sources.place import walk
-from jobs.staged import reader
+from jobs.staged import Portion, reader
 from tests.loose_files import LIMITS
 
 COUNT = 5
@@ -102,11 +102,13 @@ def stored(root: Path, format_name: str, *, max_inline_bytes: int) -> list[dict[
             "options": [],
             "size_bytes": shard.size_bytes,
             "modified_at": shard.modified_at,
+            "first_position": 0,
             "shard_ordinal": number,
         }
         for number, shard in enumerate(walk(str(root), FORMATS[format_name].shards))
     ]
-    function = reader(LIMITS, Guard(), str(staging), max_inline_bytes=max_inline_bytes)
+    portion = Portion(slice_bytes=1 << 40, slice_items=1 << 40, max_inline_bytes=max_inline_bytes)
+    function = reader(LIMITS, Guard(), str(staging), portion)
     fates = [
         row["fate"]
         for batch in function([pa.RecordBatch.from_pylist(shards)])
