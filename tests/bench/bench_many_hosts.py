@@ -159,16 +159,17 @@ def run(spark: SparkSession, config: Config, at: Web) -> dict[str, Any]:
         streams.run(warehouse, fetch.stage(config), run_id="bench")
         wall_s = time.monotonic() - started
     spent_s = cpu_s(here, others) - spent_s
-    return {
+    measured = {
         "ingest_s": round(ingest_s, 2),
         "wall_s": round(wall_s, 2),
         "urls_per_s": round(len(at.urls) / wall_s, 1),
         "cpu_ms_per_url": round(1000 * spent_s / len(at.urls), 3),
-        **accounts(warehouse, at.urls),
         "peak_rss_mb": memory.peak_mb,
         "workers_mb": ends(memory.looks),
         "rss_mb": [[round(m.at_s, 1), m.jvm_mb, m.workers_mb, m.all_mb] for m in memory.looks],
     }
+    logging.info("%s", measured)  # before what may end a run of many minutes
+    return accounts(warehouse, at.urls) | measured
 
 
 def accounts(warehouse: Warehouse, urls: Mapping[str, set[str]]) -> dict[str, Any]:
