@@ -56,6 +56,7 @@ class Web:
     """A running server.
 
     Attributes:
+        scheme: http, or https.
         port: on 127.0.0.1.
         names_port: of the name server, on 127.0.0.1.
         asked: how often each (host, path) was asked for.
@@ -64,6 +65,7 @@ class Web:
         names: host -> addresses; every other name has 127.0.0.1.
     """
 
+    scheme: str = "http"
     port: int = 0
     names_port: int = 0
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -76,7 +78,7 @@ class Web:
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         """Where a page is."""
-        return f"http://{host}:{self.port}{path}"
+        return f"{self.scheme}://{host}:{self.port}{path}"
 
     def page(self, path: str, *answers: bytes) -> str:
         """Give these answers in turn, the last for ever; return the url."""
@@ -150,23 +152,58 @@ class _Names(asyncio.DatagramProtocol):
 
 @contextmanager
 def running(context: ssl.SSLContext | None = None) -> Iterator[Web]:
-    """Serve on loopback from a thread of its own."""
-    web = Web()
+    """Serve on loopback from a thread of its own; over TLS if there is a context."""
+    web = Web(scheme="https" if context else "http")
     loop = asyncio.new_event_loop()
-    started = threading.Event()
-    stop = asyncio.Event()
 
-    async def main() -> None:
+    async def start() -> Callable[[], None]:
         server = await asyncio.start_server(web.serve, "127.0.0.1", 0, ssl=context, backlog=1024)
         web.port = server.sockets[0].getsockname()[1]
         names, _ = await loop.create_datagram_endpoint(
             lambda: _Names(web), local_addr=("127.0.0.1", 0), family=socket.AF_INET
         )
         web.names_port = names.get_extra_info("sockname")[1]
+
+        def stop() -> None:
+            names.close()
+            server.close()
+
+        return stop
+
+    with _on_a_thread(loop, start):
+        yield web
+
+
+Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextmanager
+def listening(connected: Connected) -> Iterator[int]:
+    """The port on 127.0.0.1 of a server that may speak no HTTP at all."""
+    ports = []
+
+    async def start() -> Callable[[], None]:
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        ports.append(server.sockets[0].getsockname()[1])
+        return server.close
+
+    with _on_a_thread(asyncio.new_event_loop(), start):
+        yield ports[0]
+
+
+@contextmanager
+def _on_a_thread(
+    loop: asyncio.AbstractEventLoop, start: Callable[[], Awaitable[Callable[[], None]]]
+) -> Iterator[None]:
+    """Runs what `start` starts, and at the end what that returns."""
+    started = threading.Event()
+    over = asyncio.Event()
+
+    async def main() -> None:
+        stop = await start()
         started.set()
-        await stop.wait()
-        names.close()
-        server.close()
+        await over.wait()
+        stop()
 
     def serve() -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -176,9 +213,9 @@ def running(context: ssl.SSLContext | None = None) -> Iterator[Web]:
     thread.start()
     started.wait()
     try:
-        yield web
+        yield
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        loop.call_soon_threadsafe(over.set)
         thread.join()
 
 
@@ -209,6 +246,13 @@ async def cut(_: Request, writer: asyncio.StreamWriter) -> None:
     """Less than declared, then the connection ends."""
     writer.write(response(b"short", length=1000))
     await writer.drain()
+    writer.close()
+
+
+async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Listen for as long as the other side stays."""
+    while await reader.read(1 << 16):
+        pass
     writer.close()
 
 

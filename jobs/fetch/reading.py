@@ -130,10 +130,17 @@ def below_http(error: aiohttp.ClientError) -> Failed:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Failed("dns_failed", str(error.os_error)[:200], is_worth_retrying=True)
     if isinstance(error, aiohttp.ClientSSLError) or isinstance(inner, ssl.SSLError):
-        return Failed("tls_failed", said)
+        return Failed("tls_failed", _tls_detail(inner) or said)
     if isinstance(error, aiohttp.ClientConnectionError):
         return Failed("connection_failed", said, is_worth_retrying=True)
     return Failed("connection_failed", said)
+
+
+def _tls_detail(error: BaseException | None) -> str | None:
+    """What OpenSSL has against a certificate, or its name for what else went wrong."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return error.reason if isinstance(error, ssl.SSLError) else None
 
 
 def _is_mismatch(declared: str | None, mime: str) -> bool:
