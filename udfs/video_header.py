@@ -201,6 +201,7 @@ def header(stream: BinaryIO, *, size_bytes: int, max_pixels: int) -> VideoHeader
     file = _Bounded(stream, size_bytes)
     file.seek(0)
     mime = video_type(file.read(SNIFFED_BYTES))
+    file.check()
     if mime is None:
         raise VideoRefused("not_a_video", "the first bytes are of no accepted container")
     file.seek(0)
@@ -208,13 +209,14 @@ def header(stream: BinaryIO, *, size_bytes: int, max_pixels: int) -> VideoHeader
         with _small_blocks():
             found = _opened(file, mime)
     except VideoRefused:
+        file.check()  # what was read may have ended there
         raise
     except Exception as error:  # FFmpeg's errors are of a dozen types
         file.check()
         # What FFmpeg says of the file may quote it; the name of the error does not.
         detail = f"the demuxer refuses the header: {type(error).__name__}"
         raise VideoRefused("damaged_video", detail) from None
-    file.check()  # FFmpeg may have swallowed it
+    file.check()
     if not 0 < found.width_px * found.height_px <= max_pixels:
         size = f"{found.width_px} x {found.height_px} pixels"
         if found.width_px * found.height_px > max_pixels:
@@ -224,7 +226,10 @@ def header(stream: BinaryIO, *, size_bytes: int, max_pixels: int) -> VideoHeader
 
 
 class _Bounded:
-    """A file of a known size, of which only so many bytes may be asked for."""
+    """A file of a known size, of which only so many bytes may be asked for.
+
+    It ends at its first error, which ``check`` raises: PyAV prints what is raised meanwhile.
+    """
 
     def __init__(self, stream: BinaryIO, size_bytes: int) -> None:
         self._stream = stream
@@ -234,36 +239,38 @@ class _Bounded:
         self._error: Exception | None = None
 
     def read(self, size: int) -> bytes:
-        self.check()
         self._asked += size  # not what came: at the end of a file that is nothing, for ever
+        if self._asked > MAX_READ_BYTES:
+            told = f"the header is not told by {MAX_READ_BYTES} bytes"
+            self._error = self._error or VideoRefused("damaged_video", told)
+        if self._error is not None:
+            return b""
         try:
-            if self._asked > MAX_READ_BYTES:
-                detail = f"the header is not told by {MAX_READ_BYTES} bytes"
-                raise VideoRefused("damaged_video", detail)
             content = self._stream.read(max(0, min(size, self._size - self._at)))
         except Exception as error:
             self._error = error
-            raise
+            return b""
         self._at += len(content)
         return content
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.check()
+        """The new position, or -1 where there is no such."""
         starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}
-        if whence not in starts or starts[whence] + offset < 0:
-            raise ValueError("no such position")
+        position = starts.get(whence, 0) + offset
+        if self._error is not None or whence not in starts or position < 0:
+            return -1
         try:
-            self._at = self._stream.seek(starts[whence] + offset)
+            self._at = self._stream.seek(position)
         except Exception as error:
             self._error = error
-            raise
+            return -1
         return self._at
 
     def tell(self) -> int:
         return self._at
 
     def check(self) -> None:
-        """Raise again what a read or seek has raised."""
+        """Raise what a read or seek has met."""
         if self._error is not None:
             raise self._error
 

@@ -62,10 +62,12 @@ class Counted(io.BytesIO):
     """A file that knows how much of it was read."""
 
     read_bytes = 0
+    furthest = 0
 
     def read(self, size=-1) -> bytes:
         content = super().read(size)
         self.read_bytes += len(content)
+        self.furthest = max(self.furthest, self.tell())
         return content
 
 
@@ -294,6 +296,10 @@ def test_only_the_file_of_its_size_is_read() -> None:
     assert header(longer, size_bytes=len(content), max_pixels=LIMIT) == told(content)
     with pytest.raises(VideoRefused):  # its index stands behind what it is said to hold
         header(io.BytesIO(content), size_bytes=len(content) // 2, max_pixels=LIMIT)
+    more = Counted(of("ts") * 2)
+    size = len(of("ts")) - 188
+    assert header(more, size_bytes=size, max_pixels=LIMIT).mime == "video/mp2t"
+    assert more.furthest <= size
     more = io.BytesIO(content)
     assert header(more, size_bytes=10 * len(content), max_pixels=LIMIT) == told(content)
 
@@ -309,15 +315,18 @@ def test_a_large_file_is_read_at_its_ends() -> None:
     assert file.read_bytes < 2**20
 
 
-def test_not_more_than_so_many_bytes_are_read() -> None:
+def test_not_more_than_so_many_bytes_are_read(capfd, monkeypatch) -> None:
+    most = 2**20
+    monkeypatch.setattr(video_header, "MAX_READ_BYTES", most)
     ftyp = box(b"ftyp", b"isom" + bytes(4))
-    boxes = box(b"free", b"") * (2 * MAX_READ_BYTES // 8)  # each is looked at
+    boxes = box(b"free", b"") * (2 * most // 8)  # each is looked at
     file = Counted(ftyp + boxes)
     size = len(file.getvalue())
     with pytest.raises(VideoRefused, match="the header is not told by") as refused:
         header(file, size_bytes=size, max_pixels=LIMIT)
     assert refused.value.error_class == "damaged_video"
-    assert file.read_bytes <= MAX_READ_BYTES
+    assert file.read_bytes <= most
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("kind", ["mkv", "ts", "mpg", "avi"])
@@ -342,16 +351,19 @@ def test_an_index_that_is_only_declared_takes_no_memory(samples) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB
 
 
-def test_what_storage_raises_is_no_refusal() -> None:
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "avi", "ts", "mpg"])
+@pytest.mark.parametrize("whole", [0, 4096, 8192])
+def test_what_storage_raises_is_no_refusal(kind, whole, capfd) -> None:
     class Broken(io.BytesIO):
         def read(self, size=-1) -> bytes:
-            if self.tell() > 8000:
+            if self.tell() >= whole:
                 raise ConnectionResetError("storage")
             return super().read(size)
 
-    content = of("mp4")
+    content = of(kind)
     with pytest.raises(ConnectionResetError, match="storage"):
         header(Broken(content), size_bytes=len(content), max_pixels=LIMIT)
+    assert capfd.readouterr() == ("", "")
 
 
 PLAYLISTS = {
@@ -372,6 +384,16 @@ def test_a_playlist_is_no_video_and_opens_none(kind, tmp_path, monkeypatch) -> N
     for mime in VIDEO_TYPES:  # nor would it if its first bytes were forged
         monkeypatch.setattr(video_header, "video_type", lambda _first, mime=mime: mime)
         assert refusal(content + bytes(2000)).error_class in ("damaged_video", "not_a_video")
+
+
+def test_the_demuxer_is_never_guessed(monkeypatch) -> None:
+    asked = []
+    opened = av.open
+    monkeypatch.setattr(av, "open", lambda *a, **how: asked.append(how) or opened(*a, **how))
+    for kind in videos.KINDS:
+        assert told(of(kind)).container == asked[-1]["format"]
+        assert asked[-1]["options"]["format_whitelist"] == asked[-1]["format"]
+        assert asked[-1]["options"]["protocol_whitelist"] == "none"
 
 
 def test_the_same_script_is_followed_where_the_demuxer_is_guessed(tmp_path, monkeypatch) -> None:
