@@ -21,6 +21,8 @@ OF_ITEMS: Final = {  # met by ingest, where an item is judged; of media, by fetc
     "caption_not_utf8": "a caption whose bytes are not UTF-8",
     "empty_media": "a media member of zero bytes",
     "not_an_image": "bytes that no accepted image decoder recognises",
+    "not_a_video": "bytes of no accepted video container, or of one without a video stream",
+    "damaged_video": "a video whose header is cut, broken, or too far to read",
     "too_many_pixels": "a header that declares more pixels than the configured limit",
 }
 OF_FETCHES: Final = {  # met by fetch

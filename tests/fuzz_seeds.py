@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image, PngImagePlugin
 
 from jobs.sources.interleaved import MMC4, OBELICS, PIN
+from tests import videos
 from tests.loose_files import picture
 from tests.unit import test_exif, test_interleaved, test_warc, test_wat
 from tests.unit.test_img2dataset import LEFT
@@ -511,6 +512,30 @@ IMAGE_TOKENS: Final = (
     b"\x69\x87\x04\x00",
     b"RIFF",
     b"WEBP",
+)
+
+
+def small_videos() -> list[bytes]:
+    """A video of each accepted container, with the index at the end, in front and in pieces."""
+    return [
+        *(videos.video(kind) for kind in videos.KINDS if kind != "mov"),  # its sound is large
+        videos.video("mov", audios=0, rotation=90),
+        videos.video(options={"movflags": "faststart"}),
+        videos.video(options={"movflags": "frag_every_frame+empty_moov"}),
+        videos.song(cover=True),
+    ]
+
+
+VIDEO_TOKENS: Final = (
+    *(b"ftypqt  ", b"moov", b"cmov", b"trak", b"mdia", b"stbl", b"stsd", b"stsz", b"stz2"),
+    *(b"stts", b"ctts", b"stsc", b"stco", b"co64", b"elst", b"sidx", b"moof", b"mfra", b"trun"),
+    *(b"dref", b"alis", b"meta", b"iloc", b"avc1", b"mp4v", b"s263", b"rle ", b"covr"),
+    *(b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"),
+    *(b"\x1c\x53\xbb\x6b", b"\x11\x4d\x9b\x74", b"\x44\x89", b"\x76\x75", b"\x6d\x80"),
+    *(b"\x01\xff\xff\xff\xff\xff\xff\xff", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff"),
+    *(b"LIST", b"strh", b"strf", b"idx1", b"indx", b"dmlh", b"GAB2", b"movi"),
+    *(b"\x47\x40\x00\x10", b"\x00\x00\x01\xba", b"\x00\x00\x01\xbc", b"\x00\x00\x01\xe0"),
+    *(b"\x00\x00\x01\x67", b"\x00\x00\x01\xb3", b"#EXTM3U\n", b"ffconcat version 1.0\nfile x\n"),
 )
 
 

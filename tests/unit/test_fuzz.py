@@ -7,6 +7,7 @@ also when the process itself dies of it; where it hangs stands beside it, in `ha
 
 import faulthandler
 import hashlib
+import io
 import os
 import resource
 import time
@@ -33,10 +34,11 @@ from tests import fuzz_seeds
 from tests.fuzz_seeds import CANARY, SEEDS, Seed
 from tests.loose_files import fill
 from tests.mutations import mutated, packed
-from udfs import exif
+from udfs import exif, video_header
 from udfs.arrow import record_batch
 from udfs.blocklist import Blocklist
 from udfs.image_codec import ImageRefused, decode
+from udfs.video_header import VideoRefused
 
 BUDGET_S = float(os.environ.get("SLUICE_FUZZ_S", "4"))
 SEED = os.environ.get("SLUICE_FUZZ_SEED", "0")
@@ -289,6 +291,18 @@ def image(content: bytes, _chance: Random) -> None:
     assert refused is None or refused.error_class in ERROR_CLASSES
 
 
+def video(content: bytes, _chance: Random) -> None:
+    def read() -> None:
+        with io.BytesIO(content) as file:
+            found = video_header.header(file, size_bytes=len(content), max_pixels=LIMITS.max_pixels)
+        assert 0 < found.width_px * found.height_px <= LIMITS.max_pixels
+        assert found.rotation_deg in (0, 90, 180, 270)
+        repr(found).encode("utf-8")
+
+    refused = refusal(read, VideoRefused)
+    assert refused is None or refused.error_class in ERROR_CLASSES
+
+
 def blocklist(content: bytes, chance: Random) -> None:
     kind = chance.choice([*fuzz_seeds.BLOCKLISTS])
     lines = content.decode("utf-8", "surrogateescape").splitlines()
@@ -307,6 +321,7 @@ WEB: Final[
     "url": (url, lambda: fuzz_seeds.URLS, fuzz_seeds.URL_TOKENS),
     "exif": (scrubbed, fuzz_seeds.images, fuzz_seeds.IMAGE_TOKENS),
     "image": (image, fuzz_seeds.images, fuzz_seeds.IMAGE_TOKENS),
+    "video": (video, fuzz_seeds.small_videos, fuzz_seeds.VIDEO_TOKENS),
     "blocklist": (
         blocklist,
         lambda: [text for texts in fuzz_seeds.BLOCKLISTS.values() for text in texts],
