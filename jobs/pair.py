@@ -79,6 +79,7 @@ def stage(scoring: Scoring) -> Stage:
         checkpoint=scoring.signal_set,
         source=samples.TABLE,
         columns=COLUMNS,
+        where=F.col("modality") == samples.IMAGE_TEXT,
         process=process,
         outputs=(pairs.TABLE, quarantine.TABLE),
     )

@@ -38,6 +38,7 @@ def stage(scoring: ImageScoring) -> Stage:
         source=media.TABLE,
         # Keys only: the bytes are fetched for those that need them.
         columns=("media_sha256", F.col("batch").alias("source_batch")),
+        where=F.col("mime").startswith("image/"),
         process=process,
         outputs=(image_signals.TABLE,),
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from jobs.sources.place import Place
 from jobs.sources.texts import said
 from schemas import documents, samples
 from schemas.field import field
+from schemas.samples import IMAGE_TEXT, VIDEO_TEXT
 from udfs import exif
 from udfs.arrow import record_batch
 from udfs.identity import digest, sample_id
@@ -285,22 +286,20 @@ def _judged(entry: Entry, dump: str, shard: str, rules: Guard) -> dict[str, Any]
             target = web.parse(entry.url)
             columns |= {"url_sha256": target.url_sha256, "host": target.host}
         except EntryRefused as refusal:
-            if entry.content is None and entry.document is None:
+            if not entry.has_media and entry.document is None:
                 refused = {"error_class": "invalid_url", "detail": refusal.detail}
                 return {"fate": QUARANTINED, **refused}
     keys = [("url_sha256", target.url_sha256), ("domain", target.host)] if target else []
-    if entry.content is not None:
-        columns |= {
-            "md5": hashlib.md5(entry.content, usedforsecurity=False).hexdigest(),
-            "sha1": hashlib.sha1(entry.content, usedforsecurity=False).hexdigest(),
-            "size_bytes": len(entry.content),
-        }
+    if entry.has_media:
+        columns |= _digests(entry)
         digests = (("md5", columns["md5"]), ("sha1", columns["sha1"]))
         keys += [*digests, ("sha256", str(entry.media_sha256))]
     against = rules.listed(keys)
-    if against is None and entry.content is not None:
+    if against is None and entry.has_media:
         against = rules.size(
-            len(entry.content), int(entry.header_width_px or 0), int(entry.header_height_px or 0)
+            columns["size_bytes"],
+            int(entry.header_width_px or 0),
+            int(entry.header_height_px or 0),
         )
     if against is not None:
         return _rejected(against, columns)
@@ -308,21 +307,37 @@ def _judged(entry: Entry, dump: str, shard: str, rules: Guard) -> dict[str, Any]
         return {"fate": DOCUMENT, **columns, **_page(entry.document)}
     if entry.caption is not None:
         text = entry.caption.encode("utf-8", "surrogatepass")
-        columns |= {"text_sha256": hashlib.sha256(text).hexdigest(), "modality": "image_text"}
-    if entry.content is None:
+        columns |= {"text_sha256": hashlib.sha256(text).hexdigest(), "modality": IMAGE_TEXT}
+    if entry.video is not None:
+        columns["modality"] = VIDEO_TEXT
+    if not entry.has_media:
         return {"fate": URL, **columns}
     return {"fate": RESPONSE if entry.is_response else SAMPLE, **columns}
 
 
-def _kept(entry: Entry, shard: Mapping[str, Any], max_inline_bytes: int) -> dict[str, Any]:
-    """What is stored of media: their bytes, or where they lie."""
+def _digests(entry: Entry) -> dict[str, Any]:
+    if entry.video is not None:
+        return {"md5": entry.video.md5, "sha1": entry.video.sha1, "size_bytes": entry.size_bytes}
     assert entry.content is not None
+    return {
+        "md5": hashlib.md5(entry.content, usedforsecurity=False).hexdigest(),
+        "sha1": hashlib.sha1(entry.content, usedforsecurity=False).hexdigest(),
+        "size_bytes": len(entry.content),
+    }
+
+
+def _kept(entry: Entry, shard: Mapping[str, Any], max_inline_bytes: int) -> dict[str, Any]:
+    """What is stored of media: their bytes, or where they lie; of a video, its header too."""
     extent = entry.extent
     if extent is None and entry.shard_offset_bytes is not None:
         extent = Extent(path=str(shard["shard"]), offset_bytes=entry.shard_offset_bytes)
-    if extent is None or len(entry.content) <= max_inline_bytes:
-        return {"content": exif.scrub(entry.content)}
-    return {"root": shard["root"], "path": extent.path, "offset_bytes": extent.offset_bytes}
+    content = entry.content
+    if content is not None and (extent is None or len(content) <= max_inline_bytes):
+        return {"content": exif.scrub(content)}
+    assert extent is not None  # of a video, or its reader has refused it
+    video = None if entry.video is None else asdict(entry.video.header)
+    there = {"root": shard["root"], "path": extent.path, "offset_bytes": extent.offset_bytes}
+    return {**there, "video": video}
 
 
 def _rejected(against: Reject, columns: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,9 +114,14 @@ def _of_sample(warehouse: Warehouse, sample: Row) -> Story:
             add(gold.table(recipe), sample_id)
     return Story(
         subject=f"sample {sample['sample_id']}",
-        fate=_fate(decided, refused),
+        fate=_registered(sample) or _fate(decided, refused),
         steps=_dated(warehouse, steps),
     )
+
+
+def _registered(sample: Row) -> str | None:
+    is_video = sample["modality"] == samples.VIDEO_TEXT
+    return "registered: no stage reads videos yet" if is_video else None
 
 
 def _asked(warehouse: Warehouse, sample: Row) -> list[tuple[str, Row]]:

@@ -23,6 +23,7 @@ OF_ITEMS: Final = {  # met by ingest, where an item is judged; of media, by fetc
     "not_an_image": "bytes that no accepted image decoder recognises",
     "not_a_video": "bytes of no accepted video container, or of one without a video stream",
     "damaged_video": "a video whose header is cut, broken, or too far to read",
+    "video_compressed": "a video in a compressed shard, where no place holds its bytes as they are",
     "too_many_pixels": "a header that declares more pixels than the configured limit",
 }
 OF_FETCHES: Final = {  # met by fetch

@@ -2,7 +2,16 @@
 
 from typing import Final
 
-from pyspark.sql.types import BinaryType, IntegerType, LongType, StringType, StructType
+from pyspark.sql.types import (
+    BinaryType,
+    BooleanType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    StringType,
+    StructType,
+    TimestampType,
+)
 
 from schemas.field import field
 
@@ -39,6 +48,39 @@ SCHEMA: Final = StructType(
             nullable=True,
         ),
         field("offset_bytes", LongType(), "where in the file they begin", nullable=True),
+        field(
+            "video",
+            StructType(
+                [
+                    field("container", StringType(), "FFmpeg's name of the demuxer"),
+                    field("duration_s", DoubleType(), "null: not told", nullable=True),
+                    field("fps", DoubleType(), "frames a second, on average", nullable=True),
+                    field(
+                        "is_variable_fps",
+                        BooleanType(),
+                        "the average is not the rate of the clock",
+                        nullable=True,
+                    ),
+                    field(
+                        "rotation_deg",
+                        IntegerType(),
+                        "0, 90, 180 or 270: clockwise, what shows the picture upright",
+                    ),
+                    field("video_codec", StringType(), "of the first stream, as FFmpeg calls it"),
+                    field(
+                        "audio_codec",
+                        StringType(),
+                        "of the first stream; null: no sound",
+                        nullable=True,
+                    ),
+                    field("audio_streams", IntegerType(), "number of them"),
+                    field("subtitle_streams", IntegerType(), "number of them"),
+                    field("created_at", TimestampType(), "UTC, if it is told", nullable=True),
+                ]
+            ),
+            "what the container of a video says; null of images",
+            nullable=True,
+        ),
         field("batch", StringType(), "stage/checkpoint/batch that wrote the row"),
         field("run_id", StringType(), "run that wrote the row"),
     ]

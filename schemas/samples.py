@@ -17,6 +17,8 @@ from schemas.field import field
 TABLE: Final = "bronze.samples"
 GRAIN: Final = "one item of one dump"
 KEY: Final = ("sample_id",)
+IMAGE_TEXT: Final = "image_text"
+VIDEO_TEXT: Final = "video_text"
 SCHEMA: Final = StructType(
     [
         field(
@@ -47,8 +49,12 @@ SCHEMA: Final = StructType(
             nullable=True,
         ),
         field("size_bytes", LongType(), "size of the media"),
-        field("modality", StringType(), "image_text"),
-        field("caption", StringType(), "text as delivered, UTF-8"),
+        field("modality", StringType(), f"{IMAGE_TEXT} or {VIDEO_TEXT}"),
+        field(
+            "caption",
+            StringType(),
+            "text as delivered, UTF-8; empty of a video that came without",
+        ),
         field("text_sha256", StringType(), "sha256 of the caption's UTF-8 bytes, hex"),
         field("url", StringType(), "where the media was found, if the dump says so", nullable=True),
         field(

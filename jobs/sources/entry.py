@@ -8,6 +8,7 @@ from typing import Literal
 
 from jobs.sources.texts import DETAIL_CHARS, printable
 from udfs.image_codec import ImageRefused, extension_matches, header
+from udfs.video_header import VideoHeader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,21 @@ class Document:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Video:
+    """A video, whose bytes stay where they lie.
+
+    Attributes:
+        header: what its container says.
+        media_sha256: of its bytes, hex; so are the other two.
+    """
+
+    header: VideoHeader
+    media_sha256: str
+    md5: str
+    sha1: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One item met in a shard.
 
@@ -112,6 +128,7 @@ class Entry:
     - a sample whose media must be fetched: `url` and `caption`, no `content`;
     - media that the dump delivers for a url, without a caption of its own: `content` and `url`,
       `is_response`;
+    - a video: `video` and `caption`, which is empty where the dump has none;
     - an interleaved page: `document`, and the page's `url`.
 
     `shard_offset_bytes` is null where the media's bytes do not lie in the shard as they are;
@@ -137,7 +154,13 @@ class Entry:
     media_sha256: str | None = None
     extra: dict[str, str] = field(default_factory=dict)
     is_response: bool = False
+    video: Video | None = None
     document: Document | None = None
+
+    @property
+    def has_media(self) -> bool:
+        """Whether the dump has the media themselves."""
+        return self.content is not None or self.video is not None
 
 
 class EntryRefused(ValueError):

@@ -12,12 +12,13 @@ from itertools import groupby
 from typing import Final
 
 from jobs.sources import caption_table, media_file
-from jobs.sources.entry import Entry, EntryRefused, Extent, Limits, Reading
+from jobs.sources.entry import Entry, EntryRefused, Extent, Limits, Reading, Video
 from jobs.sources.facts import facts, stored_text
 from jobs.sources.members import CAPTION_KINDS, FACTS_KIND, IMAGE_KINDS, Group, Member, judged
 from jobs.sources.numbered import UNNUMBERED, numbered, refused
 from jobs.sources.place import File, Place
 from jobs.sources.texts import printable
+from jobs.sources.video_file import VIDEO_KINDS
 
 FORMAT: Final = "folder"
 # chosen: what systems, downloaders and publishers leave beside images; all else is an entry
@@ -81,11 +82,19 @@ def _is_wanted(file: File) -> bool:
 
 def _is_known(name: str) -> bool:
     kind = stem_and_kind(name)[1]
-    return kind in IMAGE_KINDS or kind in CAPTION_KINDS or kind == FACTS_KIND
+    return kind in IMAGE_KINDS | VIDEO_KINDS or kind in CAPTION_KINDS or kind == FACTS_KIND
 
 
 def _is_image(name: str) -> bool:
     return stem_and_kind(name)[1] in IMAGE_KINDS
+
+
+def _is_video(name: str) -> bool:
+    return stem_and_kind(name)[1] in VIDEO_KINDS
+
+
+def _is_media(name: str) -> bool:
+    return _is_image(name) or _is_video(name)
 
 
 def _is_litter(name: str) -> bool:
@@ -126,7 +135,7 @@ class _Folder:
         name = posixpath.basename(table.path)
         sides: dict[str, list[str]] = {}
         for side in self.files:
-            if not _is_image(side):
+            if not _is_media(side):
                 sides.setdefault(stem_and_kind(side)[0], []).append(side)
         taken: set[str] = set()
         try:
@@ -186,15 +195,15 @@ class _Folder:
 
     def member(self, key: str, name: str, file: File) -> Member:
         """A file, read if it can be of use."""
-        content: bytes | EntryRefused = b""
+        content: bytes | Video | EntryRefused = b""
+        kind = stem_and_kind(name)[1]
         if _is_known(name):
             try:
-                content = media_file.read(self.place, file, self.limits)
+                content = media_file.taken(self.place, file, kind, self.limits)
             except EntryRefused as refusal:
                 content = refusal
-                if refusal.error_class == "missing_image" and not _is_image(name):
+                if refusal.error_class == "missing_image" and not _is_media(name):
                     content = EntryRefused("missing_caption", refusal.detail)
-        kind = stem_and_kind(name)[1]
         return Member(
             name=name,
             key=key,
@@ -206,12 +215,13 @@ class _Folder:
 
 
 def _items(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The files of one stem as items: an image each, the first with what is no image."""
-    images = [name for name in names if _is_image(name)]
-    sides = [name for name in names if not _is_image(name)]
+    """The files of one stem as items: a video or else an image each, the first with the others."""
+    videos = [name for name in names if _is_video(name)]
+    media = videos or [name for name in names if _is_image(name)]
+    sides = [name for name in names if name not in media]
     # What trainers cache beside an image is not read; where nothing else is, it is the item.
-    yield [*images[:1], *filter(_is_known, sides)] or sides
-    yield from ([image] for image in images[1:])
+    yield [*media[:1], *filter(_is_known, sides)] or sides
+    yield from ([name] for name in media[1:])
 
 
 def _named(row: Mapping[str, object]) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 
 from jobs.sources import media_file, table, webdataset
 from jobs.sources.columns import ROLES
-from jobs.sources.entry import Entry, EntryRefused, Extent, Limits, Reading
+from jobs.sources.entry import Entry, EntryRefused, Extent, Limits, Reading, Video
 from jobs.sources.members import Group, Member, judged
 from jobs.sources.place import File, Place
 from jobs.sources.webdataset import key_and_kind
@@ -155,9 +155,9 @@ def _key(path: str) -> str:
 def _member(place: Place, file: File, limits: Limits) -> Member:
     name = posixpath.basename(file.path)
     key, kind = key_and_kind(name)
-    content: bytes | EntryRefused
+    content: bytes | Video | EntryRefused
     try:
-        content = media_file.read(place, file, limits)
+        content = media_file.taken(place, file, kind, limits)
     except EntryRefused as refusal:
         content = refusal
     return Member(

@@ -1,7 +1,8 @@
 """A file of the dump that an item names: read within limits, and never from outside the dump."""
 
-from jobs.sources.entry import EntryRefused, Limits
+from jobs.sources.entry import EntryRefused, Limits, Video
 from jobs.sources.place import File, Place
+from jobs.sources.video_file import VIDEO_KINDS, registered
 
 
 def find(place: Place, path: str) -> File | None:
@@ -40,6 +41,21 @@ def read(place: Place, file: File, limits: Limits) -> bytes:
     if len(content) > limits.max_member_bytes:  # it has grown since
         raise too_large(len(content), limits)
     return content
+
+
+def taken(place: Place, file: File, kind: str, limits: Limits) -> bytes | Video:
+    """The bytes of a file; of a video, what is known of it.
+
+    Raises:
+        EntryRefused: as `read`; or the video is none, damaged or too large.
+    """
+    if kind not in VIDEO_KINDS:
+        return read(place, file, limits)
+    try:
+        with place.open(file.path) as stream:
+            return registered(stream, file.size_bytes, limits)
+    except OSError as error:
+        raise _unreadable(error) from None
 
 
 def missing() -> EntryRefused:

@@ -1,12 +1,14 @@
-"""An item that lies in several members or files of one key: an image, its caption, its facts."""
+"""An item in several members or files of one key: an image or video, its caption, its facts."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from jobs.sources.entry import Entry, EntryRefused, Extent, Limits, image_facts
+from jobs.sources.entry import Entry, EntryRefused, Extent, Limits, Video, image_facts
 from jobs.sources.facts import facts, parsed_object
 from jobs.sources.texts import printable
+from jobs.sources.video_file import VIDEO_KINDS
+from udfs.video_header import extension_matches
 
 # Kinds that stand for the image; those no decoder here accepts are named so that they are
 # refused as images rather than missed.
@@ -43,7 +45,7 @@ class Member:
         key: the item it belongs to.
         kind: what it is of the item, in lower case.
         size_bytes: as declared.
-        content: its bytes, or why they were not read.
+        content: its bytes; of a video, what is known of it; or why they were not read.
         offset_bytes: where they lie in the shard; null where they do not.
         extent: where they lie if they are a file beside the shard, or in one.
     """
@@ -52,7 +54,7 @@ class Member:
     key: str
     kind: str
     size_bytes: int
-    content: bytes | EntryRefused
+    content: bytes | Video | EntryRefused
     offset_bytes: int | None = None
     extent: Extent | None = None
 
@@ -81,6 +83,11 @@ class Group:
         return next((m for m in self.members if m.kind in IMAGE_KINDS), None)
 
     @property
+    def video(self) -> Member | None:
+        """The member that is the video; an image beside it is a still of it."""
+        return next((m for m in self.members if m.kind in VIDEO_KINDS), None)
+
+    @property
     def caption(self) -> Member | None:
         """The member that is a caption alone."""
         return self.first(CAPTION_KINDS)
@@ -99,7 +106,7 @@ def judged(group: Group, position: int, occurrence: int, limits: Limits) -> Entr
         occurrence: how often the shard has delivered the key before.
         limits: what the item may cost.
     """
-    media = group.image or group.members[0]
+    media = group.video or group.image or group.members[0]
     where = {
         "position": position,
         "sample_key": printable(group.key),
@@ -124,31 +131,59 @@ def _accepted(group: Group, occurrence: int, limits: Limits) -> dict[str, object
         _refuse_unsafe(member)
     if occurrence:
         raise EntryRefused("duplicate_key", f"occurrence {occurrence + 1} of its key in the shard")
-    image = group.image
-    if image is None:
-        raise EntryRefused("missing_image", f"members: {_kinds(group)}")
     said_of_it = _facts(group) | group.facts
-    caption = _caption(group, said_of_it)
-    content = _bytes(image)
+    if group.video is not None:
+        media = _of_video(group.video)
+        # Files are often all there is of a video; pictures without a word are of no use here.
+        caption = _caption(group, said_of_it, otherwise="")
+    elif group.image is not None:
+        caption = _caption(group, said_of_it)
+        media = _of_image(group.image, limits)
+    else:
+        raise EntryRefused("missing_image", f"members: {_kinds(group)}")
     return {
-        **image_facts(content, image.name, limits),
-        "content": content,
+        **media,
         "caption": caption,
         "url": said_of_it.pop("url", None),
         "extra": said_of_it,
     }
 
 
+def _of_image(image: Member, limits: Limits) -> dict[str, object]:
+    content = _bytes(image)
+    return {**image_facts(content, image.name, limits), "content": content}
+
+
+def _of_video(member: Member) -> dict[str, object]:
+    video = member.content
+    if not isinstance(video, Video):
+        raise video if isinstance(video, EntryRefused) else _unplaced()
+    return {
+        "video": video,
+        "media_sha256": video.media_sha256,
+        "mime": video.header.mime,
+        "is_extension_mismatch": not extension_matches(video.header.mime, member.name),
+        "header_width_px": video.header.width_px,
+        "header_height_px": video.header.height_px,
+    }
+
+
+def _unplaced() -> EntryRefused:
+    return EntryRefused(
+        "video_compressed", "its shard is compressed as a whole; decompress it to take its videos"
+    )
+
+
 def _refuse_unsafe(member: Member) -> None:
     parts = member.name.replace("\\", "/").split("/")
     if member.name.startswith(("/", "\\")) or ".." in parts or "\0" in member.name:
         raise EntryRefused("unsafe_member_name", "climbs out of the archive")
-    _bytes(member)
+    if isinstance(member.content, EntryRefused):
+        raise member.content
 
 
 def _bytes(member: Member) -> bytes:
-    if isinstance(member.content, EntryRefused):
-        raise member.content
+    assert isinstance(member.content, bytes)  # a video is none of an image, caption or facts
     return member.content
 
 
@@ -167,8 +202,8 @@ def _facts(group: Group) -> dict[str, str]:
         return {"json_error": refusal.detail.partition(":")[0]}
 
 
-def _caption(group: Group, said_of_it: dict[str, str]) -> str:
-    beside = said_of_it.pop("caption", None)
+def _caption(group: Group, said_of_it: dict[str, str], *, otherwise: str | None = None) -> str:
+    beside = said_of_it.pop("caption", otherwise)
     text = group.caption
     if text is None:
         if beside is None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Final, Self
 
 from jobs.sources.compression import decompressed
-from jobs.sources.entry import Entry, EntryRefused, Limits
+from jobs.sources.entry import Entry, EntryRefused, Limits, Video
 from jobs.sources.media_file import too_large
 from jobs.sources.members import FACTS_KIND, Group, Member, judged
 from jobs.sources.texts import printable, said
+from jobs.sources.video_file import VIDEO_KINDS, registered
 
 FORMAT: Final = "webdataset"
 SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.zst")
@@ -62,7 +63,7 @@ def entries(stream: BinaryIO, limits: Limits, *, first: int = 0) -> Iterator[Ent
         shard no entry has an offset.
     """
     plain = decompressed(stream, limits)
-    for entry in _entries(plain, limits, first):
+    for entry in _entries(plain, limits, first, is_plain=plain is stream):
         yield entry if plain is stream else replace(entry, shard_offset_bytes=None)
 
 
@@ -80,12 +81,12 @@ def key_and_kind(name: str) -> tuple[str, str]:
     return f"{folder}{slash}{base[:1]}{stem}", kind.lower()
 
 
-def _entries(stream: BinaryIO, limits: Limits, first: int) -> Iterator[Entry]:
+def _entries(stream: BinaryIO, limits: Limits, first: int, *, is_plain: bool) -> Iterator[Entry]:
     seen: dict[str, int] = {}
     position = 0
     group: Group | None = None
     damage: _Damage | None = None
-    for found in _members(stream, limits):
+    for found in _members(stream, limits, is_plain=is_plain):
         if isinstance(found, _Damage):
             damage = found
             break
@@ -107,7 +108,7 @@ def _entries(stream: BinaryIO, limits: Limits, first: int) -> Iterator[Entry]:
         yield _tail(position, damage, group)
 
 
-def _members(stream: BinaryIO, limits: Limits) -> Iterator[Member | _Damage]:
+def _members(stream: BinaryIO, limits: Limits, *, is_plain: bool) -> Iterator[Member | _Damage]:
     """The members of a tar; where it is damaged, that comes last."""
     try:
         archive = tarfile.TarFile.open(fileobj=stream, mode="r|", tarinfo=_Header)
@@ -119,7 +120,9 @@ def _members(stream: BinaryIO, limits: Limits) -> Iterator[Member | _Damage]:
             info = None
             try:
                 info = _next(archive)
-                member = _read(archive, info, limits) if info else None
+                member = (
+                    _read(archive, info, limits, stream if is_plain else None) if info else None
+                )
             except Exception as error:  # likewise
                 yield _damage(error, "truncated_shard", info=info)
                 return
@@ -151,7 +154,9 @@ def _damage(
     return _Damage(error_class, f"{prefix}{said(error)}", info)
 
 
-def _read(archive: tarfile.TarFile, info: tarfile.TarInfo, limits: Limits) -> Member | None:
+def _read(
+    archive: tarfile.TarFile, info: tarfile.TarInfo, limits: Limits, plain: BinaryIO | None
+) -> Member | None:
     """The member with its bytes; null for a folder."""
     if info.isdir():
         return None
@@ -161,16 +166,22 @@ def _read(archive: tarfile.TarFile, info: tarfile.TarInfo, limits: Limits) -> Me
         key=key,
         kind=kind,
         size_bytes=info.size,
-        content=_content(archive, info, kind, limits),
+        content=_content(archive, info, kind, limits, plain),
         offset_bytes=None if info.issparse() else info.offset_data,
     )
 
 
 def _content(
-    archive: tarfile.TarFile, info: tarfile.TarInfo, kind: str, limits: Limits
-) -> bytes | EntryRefused:
+    archive: tarfile.TarFile,
+    info: tarfile.TarInfo,
+    kind: str,
+    limits: Limits,
+    plain: BinaryIO | None,
+) -> bytes | Video | EntryRefused:
     if not info.isreg():
         return EntryRefused("unsafe_member_type", f"{kind or 'member'} is no file")
+    if kind in VIDEO_KINDS and not info.issparse():
+        return _video(info, limits, plain)
     if info.size > limits.max_member_bytes:
         return too_large(info.size, limits)
     opened = archive.extractfile(info)
@@ -181,11 +192,29 @@ def _content(
     return content
 
 
+def _video(
+    info: tarfile.TarInfo, limits: Limits, plain: BinaryIO | None
+) -> bytes | Video | EntryRefused:
+    """What is known of a video; nothing, if no place holds it as it is."""
+    if plain is None:
+        return b""
+    # The tar is read ahead of what it has given, and goes on from there.
+    ahead = plain.tell()
+    try:
+        return registered(plain, info.size, limits, offset_bytes=info.offset_data)
+    except EntryRefused as refusal:
+        if refusal.error_class == "truncated_shard":
+            raise
+        return refusal
+    finally:
+        plain.seek(ahead)
+
+
 def _is_cut(group: Group, damaged: tarfile.TarInfo | None) -> bool:
     """Whether the shard's damage fell into this item."""
     if damaged is not None and key_and_kind(damaged.name)[0] == group.key:
         return True
-    return group.image is None or not (group.caption or group.has(FACTS_KIND))
+    return (group.image or group.video) is None or not (group.caption or group.has(FACTS_KIND))
 
 
 def _tail(position: int, damage: _Damage, group: Group | None) -> Entry:

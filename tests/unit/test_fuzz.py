@@ -204,6 +204,8 @@ def check_accepted(entry: Entry) -> None:
     if entry.document is not None:
         assert entry.document.items
         assert entry.content is None
+    elif entry.video is not None:
+        assert (entry.content, entry.mime) == (None, entry.video.header.mime)
     elif entry.content is None:
         assert entry.url is not None
         assert entry.caption is not None
