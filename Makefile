@@ -10,8 +10,8 @@ PYTEST := $(BIN)/pytest -n 2 --no-loadscope-reorder
 count = $$(cat $(1) | grep -c '==')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-openclipart test check bench bench-fetch faults fuzz test-train package lock \
-	clean
+.PHONY: help setup demo demo-openclipart test check bench bench-fetch bench-ingest faults \
+	fuzz test-train package lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: .venv/.dev ## measure image scoring against a bare loop, as JSON
 
 bench-fetch: .venv/.dev .cache/crawl .cache/img2dataset-venv/.peer ## measure fetching against img2dataset, as JSON
 	@$(BIN)/python tests/bench/bench_fetch.py
+
+bench-ingest: .venv/.dev ## measure ingest against a loop that reads and hashes, as JSON
+	@$(BIN)/python tests/bench/bench_ingest.py
 
 faults: .venv/.dev ## kill the driver at every seeded point, run again, compare all tables
 	@$(PYTEST) tests/faults -m ""
