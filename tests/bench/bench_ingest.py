@@ -193,12 +193,7 @@ def summary(turns: Sequence[tuple[Turn, Turn, Turn]]) -> dict[str, Any]:
     """
     sides = dict(zip(("small", "sluice", "loop"), zip(*turns, strict=True), strict=True))
     figures = {side: [turn.figures() for turn in of_side] for side, of_side in sides.items()}
-    medians = {
-        side: {
-            name: round(statistics.median(turn[name] for turn in of_side), 2) for name in of_side[0]
-        }
-        for side, of_side in figures.items()
-    }
+    medians = {side: _medians(of_side) for side, of_side in figures.items()}
     ratios = [own.mb_per_cpu_s / loop.mb_per_cpu_s for _, own, loop in turns]
     beyond = [own.beyond(small).mb_per_cpu_s / loop.mb_per_cpu_s for small, own, loop in turns]
     return medians | {
@@ -206,6 +201,12 @@ def summary(turns: Sequence[tuple[Turn, Turn, Turn]]) -> dict[str, Any]:
         "ratios": [round(ratio, 4) for ratio in ratios],
         "ratio_beyond_small": round(statistics.median(beyond), 4),
     }
+
+
+def _medians(turns: Sequence[dict[str, float]]) -> dict[str, float]:
+    # A kind of process may have been met in one turn only.
+    names = dict.fromkeys(name for turn in turns for name in turn)
+    return {n: round(statistics.median(turn.get(n, 0.0) for turn in turns), 2) for n in names}
 
 
 def measure(
