@@ -10,8 +10,8 @@ PYTEST := $(BIN)/pytest -n 2 --no-loadscope-reorder
 count = $$(cat $(1) | grep -c '==')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-openclipart test check bench bench-fetch bench-hosts faults fuzz \
-	test-train package lock clean
+.PHONY: help setup demo demo-openclipart test check bench bench-fetch bench-hosts bench-ingest \
+	bench-memory faults fuzz test-train package lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ bench-fetch: .venv/.dev .cache/crawl .cache/img2dataset-venv/.peer ## measure fe
 
 bench-hosts: .venv/.dev .cache/crawl ## fetch 100,000 URLs of 200 hosts in one run, memory over time, as JSON
 	@$(BIN)/python tests/bench/bench_many_hosts.py
+
+bench-ingest: .venv/.dev ## measure ingest against a loop that reads and hashes, as JSON
+	@$(BIN)/python tests/bench/bench_ingest.py
+
+bench-memory: .venv/.dev ## pass 10 GB of tars through a cluster of 1 GB heaps, memory over time as JSON
+	@$(BIN)/python tests/bench/bench_memory.py
 
 faults: .venv/.dev ## kill the driver at every seeded point, run again, compare all tables
 	@$(PYTEST) tests/faults -m ""
