@@ -42,7 +42,8 @@ from jobs.runtime.tables import Warehouse, create_all
 from schemas import samples
 from tests import nginx
 from tests.bench import jpegs
-from tests.bench.process_tree import MemoryWatch, cpu_s
+from tests.bench.memory_over_time import MemoryOverTime
+from tests.bench.process_kinds import cpu_s
 
 CACHE: Final = Path(".cache/bench")
 PEER: Final = Path(".cache/img2dataset-venv/bin/img2dataset")
@@ -134,12 +135,14 @@ def ours(spark: SparkSession, at: Web, urls: Sequence[str], folder: Path) -> Tur
     streams.run(warehouse, ingest.stage(config), run_id="bench")
     ingest_s = time.monotonic() - started
     here, others = psutil.Process(), {at.pid}
-    spent_s, started = cpu_s(here, others), time.monotonic()
-    with MemoryWatch(here, others) as memory:
+    spent_s, started = sum(cpu_s(here, others).values()), time.monotonic()
+    with MemoryOverTime(here, others) as memory:
         streams.run(warehouse, fetch.stage(config), run_id="bench")
         wall_s = time.monotonic() - started
-    spent_s = cpu_s(here, others) - spent_s
-    return Turn(warehouse.read(samples.TABLE).count(), wall_s, spent_s, memory.peak_mb, ingest_s)
+    spent_s = sum(cpu_s(here, others).values()) - spent_s
+    return Turn(
+        warehouse.read(samples.TABLE).count(), wall_s, spent_s, memory.peak().all_mb, ingest_s
+    )
 
 
 def configuration(folder: Path, ports: Sequence[int]) -> Config:
@@ -177,7 +180,7 @@ def peers(urls: Sequence[str], folder: Path) -> Turn:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"}
         )
-    with MemoryWatch(psutil.Process(process.pid)) as memory:
+    with MemoryOverTime(psutil.Process(process.pid)) as memory:
         _, status, usage = os.wait4(process.pid, 0)  # with all that it has waited for itself
         wall_s = time.monotonic() - started
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -185,7 +188,7 @@ def peers(urls: Sequence[str], folder: Path) -> Turn:
         raise SystemExit(f"img2dataset failed:\n{(folder / 'log').read_text()[-2000:]}")
     stats = [json.loads(path.read_text()) for path in (folder / "out").glob("*_stats.json")]
     images = sum(shard["successes"] for shard in stats)
-    return Turn(images, wall_s, usage.ru_utime + usage.ru_stime, memory.peak_mb)
+    return Turn(images, wall_s, usage.ru_utime + usage.ru_stime, memory.peak().all_mb)
 
 
 def compare(images: int, repeats: int, *, with_hanging: bool) -> dict[str, Any]:

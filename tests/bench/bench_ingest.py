@@ -43,7 +43,7 @@ from jobs.runtime.session import session
 from jobs.runtime.tables import Warehouse, create_all
 from schemas import samples
 from tests.bench import process_kinds, tars
-from tests.bench.process_tree import PeakMemory
+from tests.bench.memory_over_time import MemoryOverTime
 from tests.bench.tars import Tar
 
 CACHE: Final = Path(".cache/bench")
@@ -99,14 +99,14 @@ def ours(spark: SparkSession, at: Sequence[Tar], folder: Path, mode: str, cores:
     mb = read_once(at)
     here = psutil.Process()
     before, started = process_kinds.cpu_s(here), time.monotonic()
-    with PeakMemory(here) as peak:
+    with MemoryOverTime(here) as memory:
         streams.run(warehouse, ingest.stage(config), run_id="bench")
         wall_s = time.monotonic() - started
     after = process_kinds.cpu_s(here)
     require_all(warehouse, at)
     shutil.rmtree(folder)
     spent = {kind: after[kind] - before.get(kind, 0.0) for kind in sorted(after)}
-    return Turn(mb, wall_s, sum(spent.values()), spent, peak.mb)
+    return Turn(mb, wall_s, sum(spent.values()), spent, memory.peak().all_mb)
 
 
 def configuration(folder: Path, at: Sequence[Tar], mode: str, cores: int) -> Config:

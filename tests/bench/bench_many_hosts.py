@@ -43,7 +43,8 @@ from schemas import batches, fetches, quarantine, rejects, samples
 from tests import hostile_web, nginx
 from tests.bench import jpegs
 from tests.bench.bench_fetch import CACHE, HANGING_ADDRESS, SIZE_PX, hanging, write_list
-from tests.bench.process_tree import Held, MemoryWatch, cpu_s
+from tests.bench.memory_over_time import Held, MemoryOverTime
+from tests.bench.process_kinds import DRIVER_JVM, PYTHON_WORKERS, cpu_s
 
 PROCESSES: Final = 2
 IMAGES: Final = 2000  # chosen: drawn in a minute, kept for the next run
@@ -154,19 +155,22 @@ def run(spark: SparkSession, config: Config, at: Web) -> dict[str, Any]:
     streams.run(warehouse, ingest.stage(config), run_id="bench")
     ingest_s = time.monotonic() - started
     here, others = psutil.Process(), {at.pid}
-    spent_s, started = cpu_s(here, others), time.monotonic()
-    with MemoryWatch(here, others, every_s=LOOKS_S) as memory:
+    spent_s, started = sum(cpu_s(here, others).values()), time.monotonic()
+    with MemoryOverTime(here, others, every_s=LOOKS_S) as memory:
         streams.run(warehouse, fetch.stage(config), run_id="bench")
         wall_s = time.monotonic() - started
-    spent_s = cpu_s(here, others) - spent_s
+    spent_s = sum(cpu_s(here, others).values()) - spent_s
     measured = {
         "ingest_s": round(ingest_s, 2),
         "wall_s": round(wall_s, 2),
         "urls_per_s": round(len(at.urls) / wall_s, 1),
         "cpu_ms_per_url": round(1000 * spent_s / len(at.urls), 3),
-        "peak_rss_mb": memory.peak_mb,
-        "workers_mb": ends(memory.looks),
-        "rss_mb": [[round(m.at_s, 1), m.jvm_mb, m.workers_mb, m.all_mb] for m in memory.looks],
+        "peak_rss_mb": memory.peak().all_mb,
+        "workers_mb": ends(memory.series),
+        "rss_mb": [
+            [held.at_s, held.mb.get(DRIVER_JVM, 0), held.mb.get(PYTHON_WORKERS, 0), held.all_mb]
+            for held in memory.series
+        ],
     }
     logging.info("%s", measured)  # before what may end a run of many minutes
     return accounts(warehouse, at.urls) | measured
@@ -208,10 +212,13 @@ def _require(holds: bool, otherwise: str) -> None:
         raise SystemExit(f"{otherwise}; figures mean nothing")
 
 
-def ends(looks: Sequence[Held]) -> dict[str, float]:
-    """Mean memory of the workers over the first and the last quarter of the looks."""
-    quarter = max(1, len(looks) // 4)
-    first, last = (mean(m.workers_mb for m in part) for part in (looks[:quarter], looks[-quarter:]))
+def ends(series: Sequence[Held]) -> dict[str, float]:
+    """Mean memory of the workers over the first and the last quarter of the time."""
+    quarter = max(1, len(series) // 4)
+    first, last = (
+        mean(held.mb.get(PYTHON_WORKERS, 0) for held in part)
+        for part in (series[:quarter], series[-quarter:])
+    )
     return {"first_quarter": round(first), "last_quarter": round(last)}
 
 

@@ -24,11 +24,13 @@ class Held:
         at_s: end of the span, from the start of the watch.
         mb: kind -> all processes of it together; what they share counts with each.
         largest_mb: kind -> one process.
+        all_mb: all processes together, at one look.
     """
 
     at_s: float
     mb: Mapping[str, int]
     largest_mb: Mapping[str, int]
+    all_mb: int = 0
 
 
 class MemoryOverTime:
@@ -74,21 +76,24 @@ class MemoryOverTime:
             at_s=self.series[-1].at_s if self.series else 0.0,
             mb=_most(*(held.mb for held in self.series)),
             largest_mb=_most(*(held.largest_mb for held in self.series)),
+            all_mb=max((held.all_mb for held in self.series), default=0),
         )
 
     def _watch(self) -> None:
         started = begun = time.monotonic()
         mb: dict[str, int] = {}
         largest_mb: dict[str, int] = {}
+        all_mb = 0
         is_over = False
         while not is_over:
             is_over = self._is_over.wait(min(_LOOKS_S, self._every_s))
             now_mb, now_largest_mb = self._look()
             mb, largest_mb = _most(mb, now_mb), _most(largest_mb, now_largest_mb)
+            all_mb = max(all_mb, sum(now_mb.values()))
             now = time.monotonic()
             if is_over or now - begun >= self._every_s:
-                self.series.append(Held(round(now - started, 1), mb, largest_mb))
-                begun, mb, largest_mb = now, {}, {}
+                self.series.append(Held(round(now - started, 1), mb, largest_mb, all_mb))
+                begun, mb, largest_mb, all_mb = now, {}, {}, 0
 
     def _look(self) -> tuple[dict[str, int], dict[str, int]]:
         total: dict[str, int] = defaultdict(int)
