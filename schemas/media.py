@@ -51,8 +51,8 @@ SCHEMA: Final = StructType(
         field(
             "video",
             StructType(
-                [
-                    field("container", StringType(), "FFmpeg's name of the demuxer"),
+                [  # nullable, as Spark has what it reads of Parquet
+                    field("container", StringType(), "FFmpeg's name of the demuxer", nullable=True),
                     field("duration_s", DoubleType(), "null: not told", nullable=True),
                     field("fps", DoubleType(), "frames a second, on average", nullable=True),
                     field(
@@ -65,16 +65,22 @@ SCHEMA: Final = StructType(
                         "rotation_deg",
                         IntegerType(),
                         "0, 90, 180 or 270: clockwise, what shows the picture upright",
+                        nullable=True,
                     ),
-                    field("video_codec", StringType(), "of the first stream, as FFmpeg calls it"),
+                    field(
+                        "video_codec",
+                        StringType(),
+                        "of the first stream, as FFmpeg calls it",
+                        nullable=True,
+                    ),
                     field(
                         "audio_codec",
                         StringType(),
                         "of the first stream; null: no sound",
                         nullable=True,
                     ),
-                    field("audio_streams", IntegerType(), "number of them"),
-                    field("subtitle_streams", IntegerType(), "number of them"),
+                    field("audio_streams", IntegerType(), "number of them", nullable=True),
+                    field("subtitle_streams", IntegerType(), "number of them", nullable=True),
                     field("created_at", TimestampType(), "UTC, if it is told", nullable=True),
                 ]
             ),

@@ -1,4 +1,4 @@
-"""The least dump that still has trouble: three shards, one compressed, copies across and within."""
+"""The least dump with trouble: three shards, one compressed, copies across and within, a video."""
 
 import gzip
 import io
@@ -22,6 +22,7 @@ from jobs.demo.trouble import File
 from jobs.runtime.config import load
 from jobs.runtime.tables import create_all
 from tests import equality, small_spark
+from tests.videos import video
 
 SIDES_PX: Final = (260, 200)
 SHARDS: Final = ("a.tar", "b.tar.gz", "c.tar")
@@ -90,7 +91,7 @@ def _contents() -> tuple[Sequence[Item], ...]:
     halved = trouble.resized(pictures[1])
     other_words = _text(f"{captions[2].content.decode()}, drawn")
     return (
-        [*sound[:4], (trouble.truncated_jpeg(pictures[4]), captions[4]), (sound[4][0],)],
+        [*sound[:4], (File("mp4", video()), _text("moves")), (trouble.truncated_jpeg(pictures[4]), captions[4]), (sound[4][0],)],
         # A copy of an earlier shard, one of this shard, a picture under another caption.
         [*sound[5:8], sound[0], sound[5], (sound[2][0], other_words), (halved, captions[1])],
         [*sound[9:], (trouble.reencoded(pictures[6]), captions[6]), (sound[8][0], _text("no"))],
