@@ -1,8 +1,8 @@
 """Parquet: row group by row group, in batches of bounded size; a damaged one costs only itself."""
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import BinaryIO, Final, cast
 
@@ -14,14 +14,13 @@ from jobs.sources.columns import Roles, distinct, refuse_useless, roles
 from jobs.sources.compression import growth
 from jobs.sources.entry import EntryRefused, Limits, Reading
 from jobs.sources.parquet_footer import RowGroup, row_groups
+from jobs.sources.parquet_pages import VALUE_BYTES, pages
 from jobs.sources.row import Damage, Row, decoded
 from jobs.sources.texts import printable, said
 
 _BATCH_BYTES: Final = 16 * 2**20  # chosen: like ingest's own batches
 _BATCH_CELLS: Final = 1 << 15  # chosen: 2,048 rows of 16 columns
 _BUFFER_BYTES: Final = 1 << 16  # chosen: read ahead in each column
-# chosen: what Arrow holds at least for a value of most types: a number, an offset
-_VALUE_BYTES: Final = 8
 _BINARY: Final = frozenset({"BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"})
 # Parquet's Encodings.md: a value is as long as what is stored of it ...
 _STORED_ALIKE: Final = frozenset({"PLAIN", "RLE", "BIT_PACKED", "DELTA_LENGTH_BYTE_ARRAY"})
@@ -36,17 +35,21 @@ class _Table:
     """A file, and what of it is read.
 
     Attributes:
+        stream: its bytes.
         groups: as the footer has them; pyarrow's own may end the process.
         size_bytes: of the file.
         columns: names of those that are read.
+        leaves: of the schema, by number, that are read.
         growing: paths of leaves whose values may be far longer than what is stored of each.
     """
 
     file: pq.ParquetFile
+    stream: BinaryIO
     groups: Sequence[RowGroup]
     size_bytes: int
     found: Roles
     columns: tuple[str, ...]
+    leaves: tuple[int, ...]
     growing: frozenset[str]
 
 
@@ -84,7 +87,8 @@ def _opened(stream: BinaryIO, reading: Reading) -> _Table:
     }
     try:
         leaves = _leaves(file.metadata.schema, groups, read.keys())
-        shared = {p for p, used in leaves.items() if read.get(p) and used <= _DICTIONARY}
+        encodings = _encodings(file.metadata.schema, groups, leaves)
+        shared = {p for p, used in encodings.items() if read.get(p) and used <= _DICTIONARY}
         file = pq.ParquetFile(
             stream,
             metadata=file.metadata,
@@ -95,21 +99,32 @@ def _opened(stream: BinaryIO, reading: Reading) -> _Table:
         )
     except Exception as error:  # likewise
         raise EntryRefused("unreadable_shard", f"no Parquet: {said(error)}") from None
-    growing = {p for p, used in leaves.items() if p not in shared and not used <= _STORED_ALIKE}
-    return _Table(file, groups, size_bytes, found, tuple(read), frozenset(growing))
+    growing = {p for p, used in encodings.items() if p not in shared and not used <= _STORED_ALIKE}
+    return _Table(file, stream, groups, size_bytes, found, tuple(read), leaves, frozenset(growing))
 
 
 def _leaves(
     schema: pq.ParquetSchema, groups: Sequence[RowGroup], columns: Collection[str]
-) -> dict[str, frozenset[str]]:
-    """Path of each leaf of the columns that holds bytes -> encodings of its pages."""
+) -> tuple[int, ...]:
+    """Numbers of the leaves of the columns."""
     if any(len(group.chunks) != len(schema) for group in groups):
         raise ValueError("a row group with other columns than the file")
+
+    def is_within(path: str) -> bool:
+        above = accumulate(path.split("."), lambda path, part: f"{path}.{part}")
+        return any(each in columns for each in above)
+
+    return tuple(i for i in range(len(schema)) if is_within(schema.column(i).path))
+
+
+def _encodings(
+    schema: pq.ParquetSchema, groups: Sequence[RowGroup], leaves: Iterable[int]
+) -> dict[str, frozenset[str]]:
+    """Path of each of the leaves that holds bytes -> encodings of its pages."""
     found = {}
-    for index in range(len(schema)):
+    for index in leaves:
         leaf = schema.column(index)
-        above = accumulate(leaf.path.split("."), lambda path, part: f"{path}.{part}")
-        if leaf.physical_type in _BINARY and any(path in columns for path in above):
+        if leaf.physical_type in _BINARY:
             used = (group.chunks[index].encodings for group in groups)
             found[leaf.path] = frozenset[str]().union(*used)
     return found
@@ -137,10 +152,10 @@ def _is_image(of: pa.DataType) -> bool:
 
 def _group(table: _Table, index: int, first: int, limits: Limits) -> Iterator[Row | Damage]:
     group = table.groups[index]
-    refusal = _bomb(group, table.size_bytes, limits)
-    if refusal is not None:
-        detail = f"row group {index}, {group.rows} rows: {refusal.detail}"
-        yield Damage(refusal.error_class, detail)
+    try:
+        group = _within(table, group, limits)
+    except EntryRefused as refusal:
+        yield _lost(index, group.rows, group, refusal)
         return
     read = 0
     why = "the pages end early"
@@ -158,18 +173,33 @@ def _group(table: _Table, index: int, first: int, limits: Limits) -> Iterator[Ro
     except Exception as error:  # likewise
         why = said(error)
     if read != group.rows:
-        yield Damage(
-            "damaged_record",
-            f"row group {index}: {group.rows - read} of its {group.rows} rows "
-            f"cannot be read: {why}",
-        )
+        yield _lost(index, group.rows - read, group, EntryRefused("damaged_record", why))
 
 
-def _bomb(group: RowGroup, size_bytes: int, limits: Limits) -> EntryRefused | None:
+def _lost(index: int, rows: int, group: RowGroup, why: EntryRefused) -> Damage:
+    return Damage(
+        why.error_class,
+        f"row group {index}: {rows} of its {group.rows} rows cannot be read: {why.detail}",
+    )
+
+
+def _within(table: _Table, group: RowGroup, limits: Limits) -> RowGroup:
+    """The row group with the bytes that it will take, whatever its footer says.
+
+    Raises:
+        EntryRefused: they are over the limit, or its pages cannot be told from each other.
+    """
+    found = pages(table.stream, [group.chunks[leaf] for leaf in table.leaves])
+    group = replace(group, plain_bytes=max(group.plain_bytes, found.plain_bytes))
     # Runs cost nothing in the file and are no part of the bytes it declares.
-    values_bytes = _VALUE_BYTES * sum(chunk.values for chunk in group.chunks)
+    values = max(found.values, sum(chunk.values for chunk in group.chunks))
     stored_bytes = sum(chunk.stored_bytes for chunk in group.chunks)
-    return growth(max(group.plain_bytes, values_bytes), min(stored_bytes, size_bytes), limits)
+    refusal = growth(
+        max(group.plain_bytes, VALUE_BYTES * values), min(stored_bytes, table.size_bytes), limits
+    )
+    if refusal is not None:
+        raise refusal
+    return group
 
 
 def _batch_rows(table: _Table, group: RowGroup) -> int:

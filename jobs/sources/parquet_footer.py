@@ -7,22 +7,17 @@ must be known of the chunks is read: the footer is a struct of Thrift's compact 
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from jobs.sources.entry import EntryRefused, Limits
+from jobs.sources.thrift import I32, I64, LIST, STRUCT, Compact
 
 _MAGIC: Final = b"PAR1"  # Parquet's README, File format: ... footer, its length, magic
 _TRAILER_BYTES: Final = 8
 # chosen: no table nests so deep; Arrow follows 5,000 levels in a stack of 8 MiB
 _MAX_DEPTH: Final = 100
-# Thrift's compact protocol, "Struct encoding" and "List and Set".
-_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET = range(1, 11)
-_STRUCT: Final = 12
-_FIXED_BYTES: Final = {_BYTE: 1, _DOUBLE: 8}
-_LONG_LIST: Final = 15  # the count follows
-_VARINT_BITS: Final = 70  # 64 bits by sevens
 _SCHEMA: Final = 2  # parquet.thrift: FileMetaData.schema, depth first
 _NUM_CHILDREN: Final = 5  # parquet.thrift: SchemaElement.num_children
 _ROW_GROUPS: Final = 4  # parquet.thrift: FileMetaData.row_groups
@@ -49,12 +44,14 @@ class Chunk:
         values: how many, with nulls.
         plain_bytes: of its pages, once decompressed.
         stored_bytes: of its pages.
+        first_byte: where in the file its pages begin.
     """
 
     encodings: frozenset[str]
     values: int
     plain_bytes: int
     stored_bytes: int
+    first_byte: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ def row_groups(stream: BinaryIO, limits: Limits) -> tuple[RowGroup, ...]:
         )
     stream.seek(size_bytes - _TRAILER_BYTES - footer_bytes)
     try:
-        depth, groups = _Compact(stream.read(footer_bytes)).footer()
+        depth, groups = _footer(Compact(stream.read(footer_bytes)))
     except (IndexError, RecursionError, ValueError) as error:
         raise EntryRefused(
             "unreadable_shard", f"no Parquet: its footer: {type(error).__name__}"
@@ -100,142 +97,71 @@ def row_groups(stream: BinaryIO, limits: Limits) -> tuple[RowGroup, ...]:
     return groups
 
 
-class _Compact:
-    """A reader of Thrift's compact protocol that keeps what is asked of a footer."""
+def _footer(of: Compact) -> tuple[int, tuple[RowGroup, ...]]:
+    """parquet.thrift: FileMetaData. How many levels its schema makes, and the row groups."""
+    groups = of.listed(lambda: _row_group(of), STRUCT)
+    found = of.struct({(_SCHEMA, LIST): lambda: _depth(of), (_ROW_GROUPS, LIST): groups})
+    return found[_SCHEMA], found[_ROW_GROUPS]
 
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self._at = 0
 
-    def footer(self) -> tuple[int, tuple[RowGroup, ...]]:
-        """How many levels the elements of the schema make, and the row groups.
+def _row_group(of: Compact) -> RowGroup:
+    """parquet.thrift: RowGroup."""
+    chunks, total_byte_size, num_rows = 1, 2, 3
+    found = of.struct(
+        {
+            (chunks, LIST): of.listed(lambda: _chunk(of), STRUCT),
+            (total_byte_size, I64): lambda: _size(of),
+            (num_rows, I64): lambda: _size(of),
+        }
+    )
+    return RowGroup(found[num_rows], found[total_byte_size], found[chunks])
 
-        Raises:
-            IndexError, RecursionError, ValueError: it is no such struct.
-        """
-        groups = self._listed(self._row_group, _STRUCT)
-        found = self._struct({(_SCHEMA, _LIST): self._depth, (_ROW_GROUPS, _LIST): groups})
-        return found[_SCHEMA], found[_ROW_GROUPS]
 
-    def _row_group(self) -> RowGroup:
-        """parquet.thrift: RowGroup."""
-        chunks, total_byte_size, num_rows = 1, 2, 3
-        found = self._struct(
-            {
-                (chunks, _LIST): self._listed(self._chunk, _STRUCT),
-                (total_byte_size, _I64): self._size,
-                (num_rows, _I64): self._size,
-            }
-        )
-        return RowGroup(found[num_rows], found[total_byte_size], found[chunks])
+def _chunk(of: Compact) -> Chunk:
+    """parquet.thrift: ColumnChunk and, in it, ColumnMetaData."""
+    meta_data, encodings, num_values, plain_bytes, stored_bytes = 3, 2, 5, 6, 7
+    data_at, dictionary_at = 9, 11
+    sizes = (num_values, plain_bytes, stored_bytes, data_at)
+    asked = {
+        **{(n, I64): lambda: _size(of) for n in sizes},
+        (encodings, LIST): of.listed(lambda: _encoding(of), I32),
+    }
+    optional = {(dictionary_at, I64): lambda: _size(of)}
+    found = of.struct({(meta_data, STRUCT): lambda: of.struct(asked, optional)})[meta_data]
+    return Chunk(
+        encodings=frozenset(found[encodings]),
+        values=found[num_values],
+        plain_bytes=found[plain_bytes],
+        stored_bytes=found[stored_bytes],
+        # As Arrow does; zero says that there is no dictionary.
+        first_byte=min(found[data_at], found.get(dictionary_at) or found[data_at]),
+    )
 
-    def _chunk(self) -> Chunk:
-        """parquet.thrift: ColumnChunk and, in it, ColumnMetaData."""
-        meta_data, encodings, num_values, plain_bytes, stored_bytes = 3, 2, 5, 6, 7
-        sizes = {(field, _I64): self._size for field in (num_values, plain_bytes, stored_bytes)}
-        asked = {**sizes, (encodings, _LIST): self._listed(self._encoding, _I32)}
-        found = self._struct({(meta_data, _STRUCT): lambda: self._struct(asked)})[meta_data]
-        return Chunk(
-            frozenset(found[encodings]), found[num_values], found[plain_bytes], found[stored_bytes]
-        )
 
-    def _encoding(self) -> str:
-        return _ENCODINGS.get(self._varint() >> 1, "UNKNOWN")
+def _size(of: Compact) -> int:
+    return max(0, of.i64())
 
-    def _size(self) -> int:
-        zigzag = self._varint()
-        return 0 if zigzag & 1 else zigzag >> 1
 
-    def _struct(self, asked: Mapping[tuple[int, int], Callable[[], Any]]) -> dict[int, Any]:
-        """The values of the fields, by number, that are asked for by number and type."""
-        found: dict[int, Any] = {}
-        for field, kind in self._fields():
-            read = asked.get((field, kind))
-            if read is None:
-                self._skip(kind)
-            elif field in found:
-                raise ValueError(
-                    "a field that comes twice"
-                )  # which of them Arrow takes is not said
+def _encoding(of: Compact) -> str:
+    return _ENCODINGS.get(of.i32(), "UNKNOWN")
+
+
+def _depth(of: Compact) -> int:
+    count, _ = of.list_header()
+    waiting: list[int] = []  # children still to come, of each element above
+    deepest = 0
+    for _ in range(count):
+        children = 0
+        for field, kind in of.fields():
+            if (field, kind) == (_NUM_CHILDREN, I32):
+                children = of.varint() >> 1  # zigzag
             else:
-                found[field] = read()
-        if len(found) < len(asked):
-            raise ValueError("a field that is not there")
-        return found
-
-    def _listed(self, element: Callable[[], Any], kind: int) -> Callable[[], tuple[Any, ...]]:
-        """Reads a list whose elements are of a type."""
-
-        def read() -> tuple[Any, ...]:
-            count, of = self._list()
-            if count and of != kind:
-                raise ValueError(f"a list of type {of}")
-            return tuple(element() for _ in range(count))
-
-        return read
-
-    def _depth(self) -> int:
-        count, _ = self._list()
-        waiting: list[int] = []  # children still to come, of each element above
-        deepest = 0
-        for _ in range(count):
-            children = 0
-            for field, kind in self._fields():
-                if (field, kind) == (_NUM_CHILDREN, _I32):
-                    children = self._varint() >> 1  # zigzag
-                else:
-                    self._skip(kind)
-            while waiting and waiting[-1] == 0:
-                waiting.pop()
-            if waiting:
-                waiting[-1] -= 1
-            if children:
-                waiting.append(children)
-            deepest = max(deepest, len(waiting))
-        return deepest
-
-    def _fields(self) -> Iterator[tuple[int, int]]:
-        """Number and type of each field; who asks passes over its value before the next."""
-        field = 0
-        while header := self._byte():
-            delta, kind = header >> 4, header & 0xF
-            field = field + delta if delta else self._varint() >> 1
-            yield field, kind
-
-    def _skip(self, kind: int, *, is_element: bool = False) -> None:
-        if kind in (_TRUE, _FALSE):
-            self._at += is_element  # as a field, the type is the value
-        elif kind in (_I16, _I32, _I64):
-            self._varint()
-        elif kind in _FIXED_BYTES:
-            self._at += _FIXED_BYTES[kind]
-        elif kind == _BINARY:
-            size = self._varint()
-            self._at += size
-        elif kind in (_LIST, _SET):
-            count, of = self._list()
-            for _ in range(count):
-                self._skip(of, is_element=True)
-        elif kind == _STRUCT:
-            for _, of in self._fields():
-                self._skip(of)
-        else:
-            raise ValueError(f"type {kind}")  # Parquet has no maps
-
-    def _list(self) -> tuple[int, int]:
-        header = self._byte()
-        count, kind = header >> 4, header & 0xF
-        return (self._varint() if count == _LONG_LIST else count), kind
-
-    def _byte(self) -> int:
-        self._at += 1
-        return self._content[self._at - 1]
-
-    def _varint(self) -> int:
-        value = 0
-        for shift in range(0, _VARINT_BITS, 7):
-            byte = self._byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-        raise ValueError("a number that does not end")
+                of.skip(kind)
+        while waiting and waiting[-1] == 0:
+            waiting.pop()
+        if waiting:
+            waiting[-1] -= 1
+        if children:
+            waiting.append(children)
+        deepest = max(deepest, len(waiting))
+    return deepest

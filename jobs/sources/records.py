@@ -12,7 +12,8 @@ from jobs.sources.entry import EntryRefused, Limits
 from jobs.sources.facts import parsed_object
 from jobs.sources.lines import lines
 from jobs.sources.media_file import too_large
-from jobs.sources.parquet_footer import row_groups
+from jobs.sources.parquet_footer import RowGroup, row_groups
+from jobs.sources.parquet_pages import VALUE_BYTES, pages
 from jobs.sources.place import Place
 from jobs.sources.texts import said
 
@@ -80,21 +81,30 @@ def _parquet(stream: BinaryIO, limits: Limits) -> Iterator[tuple[int, Record | E
     except Exception as error:  # likewise
         raise EntryRefused("unreadable_shard", said(error)) from None
     plain_bytes = sum(group.plain_bytes for group in groups)
-    _refuse_bomb(plain_bytes, _size_bytes(stream), limits)
+    size_bytes = _size_bytes(stream)
+    _refuse_bomb(plain_bytes, size_bytes, limits)
     first = 0
     for index, group in enumerate(groups):
-        number, why = first, "the pages end early"
+        number, error_class, why = first, "damaged_record", "the pages end early"
         try:
+            _refuse_bomb(_held_bytes(stream, group), size_bytes, limits)
             for batch in file.iter_batches(_BATCH_ROWS, row_groups=[index]):
                 for row in range(batch.num_rows):
                     yield number, _row(batch.slice(row, 1), limits)
                     number += 1
+        except EntryRefused as refusal:
+            error_class, why = refusal.error_class, refusal.detail
         except Exception as error:  # likewise
             why = said(error)
         first += group.rows
         if number != first:
             lost = f"{first - number} rows of row group {index}: {why}"
-            yield number, EntryRefused("damaged_record", lost)
+            yield number, EntryRefused(error_class, lost)
+
+
+def _held_bytes(stream: BinaryIO, group: RowGroup) -> int:
+    found = pages(stream, group.chunks)
+    return max(found.plain_bytes, VALUE_BYTES * found.values)
 
 
 def _row(row: Any, limits: Limits) -> Record | EntryRefused:
