@@ -19,7 +19,7 @@ from pyspark.sql.window import Window
 from jobs.guard import Guard, guard
 from jobs.runtime import dumps
 from jobs.runtime.config import Config
-from jobs.runtime.staging import fresh_media, media_rows
+from jobs.runtime.staging import Staging, append_media
 from jobs.runtime.streams import Batch, Breaker, Outcome, Stage
 from jobs.runtime.tables import Warehouse, counted
 from jobs.sources.entry import Limits
@@ -57,7 +57,7 @@ URLS_PER_TASK: Final = 1_000_000
 
 
 def transform(
-    discovered: DataFrame, limits: Limits, rules: Guard, folder: str, portion: Portion
+    discovered: DataFrame, limits: Limits, rules: Guard, staging: Staging, portion: Portion
 ) -> DataFrame:
     """Every entry of the shards, whatever becomes of it: one row each, columns of `STAGED`.
 
@@ -65,10 +65,10 @@ def transform(
         discovered: columns of `SHARD_COLUMNS`.
         limits: what an entry may cost.
         rules: what is turned away.
-        folder: of staging, which gets the media.
+        staging: which gets the media.
         portion: how much of a shard is read, and stored.
     """
-    read = reader(limits, rules, folder, portion)
+    read = reader(limits, rules, staging, portion)
     return discovered.select(*SHARD_COLUMNS).mapInArrow(read, STAGED)
 
 
@@ -87,8 +87,8 @@ def stage(config: Config) -> Stage:
         max_inline_bytes=config.ingest.max_inline_bytes,
     )
 
-    def read(discovered: DataFrame, folder: str) -> DataFrame:
-        return transform(discovered, limits, rules, folder, portion)
+    def read(discovered: DataFrame, staging: Staging) -> DataFrame:
+        return transform(discovered, limits, rules, staging, portion)
 
     def process(batch: Batch) -> Outcome:
         return _process(batch, read, urls_per_file=config.fetch.urls_per_batch)
@@ -120,15 +120,13 @@ _MAY_BE_PRESENT: Final = f"cause = '{dumps.RETRY}' OR first_position > 0"
 
 
 def _process(
-    batch: Batch, read: Callable[[DataFrame, str], DataFrame], *, urls_per_file: int
+    batch: Batch, read: Callable[[DataFrame, Staging], DataFrame], *, urls_per_file: int
 ) -> Outcome:
     spark = batch.warehouse.spark
-    folder = batch.staging()
+    entries = f"{batch.staging()}/entries"
     tasks = max(1, batch.frame.count())
-    read(batch.frame.repartition(tasks), folder).write.mode("overwrite").parquet(
-        f"{folder}/entries"
-    )
-    whole = spark.read.schema(STAGED).parquet(f"{folder}/entries")
+    read(batch.frame.repartition(tasks), Staging.of(batch)).write.mode("overwrite").parquet(entries)
+    whole = spark.read.schema(STAGED).parquet(entries)
     staged, met = _overruled(batch, whole)
 
     def of(*fates: str) -> DataFrame:
@@ -142,11 +140,7 @@ def _process(
     if met[REJECTED]:
         named = of(REJECTED).withColumn("stage", F.lit(NAME))
         batch.append(batch.stamped(named, at="rejected_at"), rejects.TABLE)
-    known = batch.warehouse.read(media.TABLE).where(F.col("batch") != batch.name)
-    fresh = fresh_media(of(SAMPLE, RESPONSE), known).localCheckpoint()
-    brought = media_rows(spark, folder, fresh)
-    if brought is not None:
-        batch.append(batch.stamped(brought, at="ingested_at"), media.TABLE)
+    append_media(batch, of(SAMPLE, RESPONSE))
     if met[RESPONSE]:
         answers = _answers(of(RESPONSE), _fetched(batch))
         batch.append(batch.stamped(answers, at="fetched_at"), fetches.TABLE)

@@ -12,7 +12,7 @@ from pyspark.sql.types import IntegerType, LongType, StringType, StructType
 from jobs.fetch import urls as web
 from jobs.guard import Guard, Reject
 from jobs.runtime import dumps
-from jobs.runtime.staging import FILE, MediaFile
+from jobs.runtime.staging import FILE, MediaFile, Staging
 from jobs.sources.entry import Document, Entry, EntryRefused, Extent, Limits, Reading
 from jobs.sources.formats import FORMATS
 from jobs.sources.place import Place
@@ -101,19 +101,19 @@ class Portion:
 
 
 def reader(
-    limits: Limits, rules: Guard, folder: str, portion: Portion
+    limits: Limits, rules: Guard, staging: Staging, portion: Portion
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """Arrow function from shard rows to staged entries, in bounded batches.
 
     Args:
         limits: what an entry may cost.
         rules: what is turned away.
-        folder: of staging, which gets the media.
+        staging: which gets the media.
         portion: how much of a shard is read, and stored.
     """
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        media = MediaFile(folder)
+        media = MediaFile(staging)
         for batch in batches:
             for shard in batch.to_pylist():
                 yield from _bounded(_without_media(_staged(shard, limits, rules, portion), media))

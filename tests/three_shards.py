@@ -91,7 +91,12 @@ def _contents() -> tuple[Sequence[Item], ...]:
     halved = trouble.resized(pictures[1])
     other_words = _text(f"{captions[2].content.decode()}, drawn")
     return (
-        [*sound[:4], (File("mp4", video()), _text("moves")), (trouble.truncated_jpeg(pictures[4]), captions[4]), (sound[4][0],)],
+        [
+            *sound[:4],
+            (File("mp4", video()), _text("moves")),
+            (trouble.truncated_jpeg(pictures[4]), captions[4]),
+            (sound[4][0],),
+        ],
         # A copy of an earlier shard, one of this shard, a picture under another caption.
         [*sound[5:8], sound[0], sound[5], (sound[2][0], other_words), (halved, captions[1])],
         [*sound[9:], (trouble.reencoded(pictures[6]), captions[6]), (sound[8][0], _text("no"))],

@@ -15,7 +15,7 @@ from jobs.fetch.answer import Answer, Request
 from jobs.fetch.client import fetch
 from jobs.fetch.rules import Rules
 from jobs.runtime.session import ARROW_ROWS
-from jobs.runtime.staging import FILE, MediaFile
+from jobs.runtime.staging import FILE, MediaFile, Staging
 from schemas import fetches
 from schemas.field import field
 from udfs.arrow import record_batch
@@ -39,7 +39,7 @@ _OF_ANSWERS: Final = [f.name for f in fields(Answer) if f.name in ANSWERED.names
 
 
 def fetcher(
-    rules: Rules, folder: str
+    rules: Rules, staging: Staging
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """Arrow function from `ASKED` to `ANSWERED`: a row for every row, in order of arrival.
 
@@ -47,12 +47,12 @@ def fetcher(
 
     Args:
         rules: manners and limits.
-        folder: of staging, which gets the media.
+        staging: which gets the media.
     """
 
     def operator(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         requests = [Request(**row) for batch in batches for row in batch.to_pylist()]
-        media = MediaFile(folder)
+        media = MediaFile(staging)
         held: list[dict[str, Any]] = []
         for answer in answers(requests, rules):
             row = _row(answer)

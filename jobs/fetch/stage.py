@@ -15,7 +15,7 @@ from jobs.fetch.operator import ANSWERED, ASKED, fetcher
 from jobs.fetch.rules import Rules, rules
 from jobs.guard import guard
 from jobs.runtime.config import Config
-from jobs.runtime.staging import fresh_media, media_rows
+from jobs.runtime.staging import Staging, append_media
 from jobs.runtime.streams import Batch, Breaker, Outcome, Stage
 from jobs.runtime.tables import belonging, counted
 from schemas import fetches, media, quarantine, rejects, samples, urls
@@ -32,19 +32,19 @@ REJECTED: Final = "rejected"
 FAILED: Final = "failed"
 
 
-def transform(asked: DataFrame, fetch_rules: Rules, folder: str, *, tasks: int) -> DataFrame:
+def transform(asked: DataFrame, fetch_rules: Rules, staging: Staging, *, tasks: int) -> DataFrame:
     """An answer for every row, columns of `ANSWERED`; a host's urls are all in one task.
 
     Args:
         asked: columns of `ASKED`, each url once.
         fetch_rules: manners and limits.
-        folder: of staging, which gets the media.
+        staging: which gets the media.
         tasks: how many fetch side by side.
     """
     return (
         asked.select(*ASKED)
         .repartition(tasks, "host")
-        .mapInArrow(fetcher(fetch_rules, folder), ANSWERED)
+        .mapInArrow(fetcher(fetch_rules, staging), ANSWERED)
     )
 
 
@@ -134,19 +134,14 @@ def _answered(batch: Batch, listed: DataFrame, fetch_rules: Rules) -> DataFrame:
 def _fetch(batch: Batch, due: DataFrame, fetch_rules: Rules) -> None:
     """Ask for every url, and write what they gave; a killed attempt's answers are used again."""
     spark = batch.warehouse.spark
-    folder = batch.staging()
-    answered = f"{folder}/answers"
+    answered = f"{batch.staging()}/answers"
     # Spark leaves the mark when all of it is written; what is there need not be fetched twice.
     if batch.warehouse.read_text(f"{answered}/_SUCCESS") is None:
         tasks = spark.sparkContext.defaultParallelism
-        answers = transform(due, fetch_rules, folder, tasks=tasks)
+        answers = transform(due, fetch_rules, Staging.of(batch), tasks=tasks)
         answers.write.mode("overwrite").parquet(answered)
     staged = spark.read.schema(ANSWERED).parquet(answered)
-    known = batch.warehouse.read(media.TABLE).where(F.col("batch") != batch.name)
-    fresh = fresh_media(staged.where(F.col("outcome") == fetches.OK), known).localCheckpoint()
-    brought = media_rows(spark, folder, fresh)
-    if brought is not None:
-        batch.append(batch.stamped(brought, at="ingested_at"), media.TABLE)
+    append_media(batch, staged.where(F.col("outcome") == fetches.OK))
     told = staged.withColumn("origin", F.lit(_ORIGIN))
     batch.append(batch.stamped(told, at="stamped_at"), fetches.TABLE)
 

@@ -29,7 +29,7 @@ from pyspark.sql import functions as F
 
 from jobs.runtime.errors import BreakerOpen, CheckpointBusy, LedgerMismatch
 from jobs.runtime.tables import Warehouse, conform
-from schemas import batches, media, quarantine
+from schemas import batches, quarantine
 
 log: Final = logging.getLogger("sluice")
 
@@ -136,16 +136,43 @@ class Batch:
     def append(self, frame: DataFrame, table: str, *, max_rows_per_file: int | None = None) -> None:
         """Append once, however often the batch is replayed. At most one append a table."""
         writer = conform(frame, table).write.format("delta").mode("append")
-        if table == media.TABLE:
-            writer = writer.option("compression", "uncompressed")  # pictures do not shrink
         if max_rows_per_file is not None:
             writer = writer.option("maxRecordsPerFile", max_rows_per_file)
         (
-            writer.option("txnAppId", f"{self.stage}:{self.generation}:{table}")
+            writer.option("txnAppId", self._application(table))
             .option("txnVersion", self.batch_id)
             .option("userMetadata", self.metadata())
             .save(self.warehouse.path(table))
         )
+
+    def has_appended(self, table: str) -> bool:
+        """Whether an attempt at this batch, killed since, has appended to the table."""
+        return self.warehouse.last_append(table, self._application(table)) >= self.batch_id
+
+    def append_files(self, rows: Mapping[str, int], table: str) -> None:
+        """Put files that lie in the table's folder into it, for a batch that has not appended yet.
+
+        Args:
+            rows: name of a file -> its rows, which carry this batch's name.
+            table: its name.
+        """
+        with self._signed():
+            self.warehouse.append_files(
+                table, rows, {"batch": self.name}, by=(self._application(table), self.batch_id)
+            )
+
+    def _application(self, table: str) -> str:
+        return f"{self.stage}:{self.generation}:{table}"
+
+    @contextlib.contextmanager
+    def _signed(self) -> Iterator[None]:
+        """Commits made meanwhile say where they come from."""
+        conf = self.warehouse.spark.conf
+        conf.set(USER_METADATA, self.metadata())
+        try:
+            yield
+        finally:
+            conf.unset(USER_METADATA)
 
     def replace(self, frame: DataFrame, table: str, *, key: str, changed: Sequence[str]) -> None:
         """Make a table hold exactly these rows, in one commit that leaves equal ones alone.
@@ -159,11 +186,9 @@ class Batch:
             changed: columns of which one differs when a row is to be rewritten.
         """
         differs = " OR ".join(f"new.{column} <> old.{column}" for column in changed)
-        spark = self.warehouse.spark
-        spark.conf.set(USER_METADATA, self.metadata())
-        try:
+        with self._signed():
             (
-                DeltaTable.forPath(spark, self.warehouse.path(table))
+                DeltaTable.forPath(self.warehouse.spark, self.warehouse.path(table))
                 .alias("old")
                 .merge(conform(frame, table).alias("new"), f"new.{key} = old.{key}")
                 .whenMatchedUpdateAll(differs)
@@ -171,8 +196,6 @@ class Batch:
                 .whenNotMatchedBySourceDelete()
                 .execute()
             )
-        finally:
-            spark.conf.unset(USER_METADATA)
 
     def metadata(self) -> str:
         """What a commit says of its origin; DESCRIBE HISTORY shows it."""

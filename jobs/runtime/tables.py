@@ -1,7 +1,9 @@
 """The warehouse: where tables are, and the only writes to them."""
 
+import json
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
@@ -93,11 +95,7 @@ class Warehouse:
             NotFound: there is no such table.
         """
         # The log through Delta's own reader: right on any filesystem, and no Spark job.
-        jvm = self.spark._jvm
-        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(  # type: ignore[union-attr]
-            self.spark._jsparkSession, self.path(table)
-        )
-        version = int(log.update(False, self._none(), self._none()).version())
+        version = int(self._log(table).update(False, self._none(), self._none()).version())
         if version < 0:
             raise NotFound(f"table {table} is not in {self.root}; run the pipeline first")
         return version
@@ -145,6 +143,81 @@ class Warehouse:
     def _file(self, name: str) -> tuple[Any, Any]:
         path = self.spark._jvm.org.apache.hadoop.fs.Path(name)  # type: ignore[union-attr]
         return path, path.getFileSystem(self.spark._jsc.hadoopConfiguration())
+
+    def move(self, source: str, target: str) -> None:
+        """Give a file another name on the same filesystem; one that is there already stays.
+
+        Raises:
+            OSError: it is at neither.
+        """
+        path, files = self._file(source)
+        aim, _ = self._file(target)
+        if not files.exists(aim) and not files.rename(path, aim):
+            raise OSError(f"cannot move {source} to {target}")
+
+    def last_append(self, table: str, application: str) -> int:
+        """The version that an application's last append to the table carries; -1: none."""
+        return int(self._log(table).startTransaction().txnVersion(application))
+
+    def append_files(
+        self,
+        table: str,
+        rows: Mapping[str, int],
+        constant: Mapping[str, str],
+        *,
+        by: tuple[str, int],
+    ) -> None:
+        """Put Parquet files that lie in the table's folder into the table, in one commit.
+
+        Who wrote them answers for the schema and its checks: Delta does not look.
+
+        Args:
+            table: its name.
+            rows: name of a file -> its rows.
+            constant: column -> the one value that all rows have in it, by which files are skipped.
+            by: application and version, as of every append.
+        """
+        application, version = by
+        now_ms = int(time.time() * 1000)
+        actions: list[dict[str, Any]] = [
+            {"txn": {"appId": application, "version": version, "lastUpdated": now_ms}}
+        ]
+        for name, count in rows.items():
+            path, files = self._file(f"{self.path(table)}/{name}")
+            status = files.getFileStatus(path)
+            stats = {
+                "numRecords": count,
+                "minValues": dict(constant),
+                "maxValues": dict(constant),
+                "nullCount": dict.fromkeys(constant, 0),
+            }
+            added = {
+                "path": name,
+                "partitionValues": {},
+                "size": status.getLen(),
+                "modificationTime": status.getModificationTime(),
+                "dataChange": True,
+                "stats": json.dumps(stats),
+            }
+            actions.append({"add": added})
+        self._commit(table, actions)
+
+    def _commit(self, table: str, actions: Iterable[Mapping[str, Any]]) -> None:
+        """Commit actions, as Delta's protocol writes them, as an append."""
+        jvm: Any = self.spark._jvm
+        delta = jvm.org.apache.spark.sql.delta
+        parsed = jvm.java.util.ArrayList()
+        for action in actions:
+            parsed.add(delta.actions.Action.fromJson(json.dumps(action)))
+        append = getattr(delta, "DeltaOperations$Write")(
+            jvm.org.apache.spark.sql.SaveMode.Append, *[self._none()] * 8
+        )
+        as_scala = jvm.scala.jdk.javaapi.CollectionConverters.asScala
+        self._log(table).startTransaction().commit(as_scala(parsed).toSeq(), append)
+
+    def _log(self, table: str) -> Any:
+        delta = self.spark._jvm.org.apache.spark.sql.delta  # type: ignore[union-attr]
+        return delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
 
     def register(self) -> None:
         """Make every existing table queryable by its name in this session.

@@ -115,13 +115,13 @@ class Place:
             EntryRefused: the path leads out of the dump.
         """
         asked = self.shard if folder is None else folder
-        filesystem, base = _filesystem(self.root)
+        filesystem, base = filesystem_of(self.root)
         if asked != ".":
             _inside(filesystem, base, asked)
         return sorted(_listed(filesystem, base, asked)[0], key=attrgetter("path"))
 
     def _found(self, path: str | None) -> tuple[fs.FileSystem, str]:
-        filesystem, root = _filesystem(self.root)
+        filesystem, root = filesystem_of(self.root)
         if path is None:  # the user put the shard there, a link is theirs too
             return filesystem, posixpath.join(root, _named(filesystem, self.shard))
         return filesystem, _inside(filesystem, root, path)
@@ -163,7 +163,7 @@ def walk(root: str, shards: Shards) -> Iterator[File]:
 
 def _met(root: str, folder: str, shards: Shards) -> Iterator[File | str]:
     """The shards that a folder's files make, and the paths of the folders in it, in order."""
-    filesystem, base = _filesystem(root)
+    filesystem, base = filesystem_of(root)
     files, folders = _listed(filesystem, base, folder)
     if _is_local(filesystem):
         folders = [path for path in folders if _is_to_enter(base, path)]
@@ -334,7 +334,12 @@ def _is_local(filesystem: fs.FileSystem) -> bool:
     return bool(filesystem.type_name == "local")
 
 
-def _filesystem(root: str) -> tuple[fs.FileSystem, str]:
+def filesystem_of(root: str) -> tuple[fs.FileSystem, str]:
+    """The filesystem of a folder, and the folder as it calls it.
+
+    Args:
+        root: a local path, or a URI by Hadoop's name of the filesystem or by Arrow's.
+    """
     uri = _URI.fullmatch(root)
     if uri is None:
         return _LOCAL, os.path.abspath(root)

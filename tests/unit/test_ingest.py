@@ -19,7 +19,7 @@ from jobs import staged as worker
 from jobs.demo import trouble
 from jobs.demo.trouble import File
 from jobs.guard import Guard
-from jobs.runtime.staging import FOLDER
+from jobs.runtime.staging import FOLDER, Staging
 from jobs.sources.entry import Document, Entry, EntryRefused, Item, Limits
 from jobs.sources.formats import FORMATS, Format
 from jobs.sources.place import walk
@@ -75,7 +75,7 @@ def read(
 ) -> list[dict[str, Any]]:
     """The staged entries, each with its media out of the file that has them."""
     with tempfile.TemporaryDirectory() as folder:
-        function = reader(LIMITS, rules, folder, portion)
+        function = reader(LIMITS, rules, Staging(folder=folder, batch="b", run_id="r"), portion)
         batches = function([pa.RecordBatch.from_pylist([row])])
         rows = [staged for batch in batches for staged in batch.to_pylist()]
         media = {

@@ -14,7 +14,7 @@ from warcio.warcwriter import WARCWriter
 
 from jobs.guard import Guard
 from jobs.media import COLUMNS, Files, with_bytes
-from jobs.runtime.staging import FOLDER
+from jobs.runtime.staging import FOLDER, Staging
 from jobs.sources.formats import FORMATS
 from jobs.sources.place import walk
 from jobs.staged import Portion, reader
@@ -108,7 +108,7 @@ def stored(root: Path, format_name: str, *, max_inline_bytes: int) -> list[dict[
         for number, shard in enumerate(walk(str(root), FORMATS[format_name].shards))
     ]
     portion = Portion(slice_bytes=1 << 40, slice_items=1 << 40, max_inline_bytes=max_inline_bytes)
-    function = reader(LIMITS, Guard(), str(staging), portion)
+    function = reader(LIMITS, Guard(), Staging(folder=str(staging), batch="b", run_id="r"), portion)
     fates = [
         row["fate"]
         for batch in function([pa.RecordBatch.from_pylist(shards)])

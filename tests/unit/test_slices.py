@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jobs.guard import Guard
-from jobs.runtime.staging import FOLDER
+from jobs.runtime.staging import FOLDER, Staging
 from jobs.sources.entry import Reading
 from jobs.sources.formats import FORMATS
 from jobs.sources.place import Place, walk
@@ -82,9 +82,9 @@ def parts(dump: Path, portion: Portion) -> list[list[dict[str, Any]]]:
     for revision in count():
         staging = dump.parent / f"staging{portion.slice_items}.{portion.slice_bytes}.{revision}"
         row = shard | {"revision": revision, "first_position": first}
-        batches = reader(LIMITS, Guard(), str(staging), portion)(
-            [pa.RecordBatch.from_pylist([row])]
-        )
+        batches = reader(
+            LIMITS, Guard(), Staging(folder=str(staging), batch="b", run_id="r"), portion
+        )([pa.RecordBatch.from_pylist([row])])
         rows = [staged for batch in batches for staged in batch.to_pylist()]
         media = {
             held["media_sha256"]: held["content"]

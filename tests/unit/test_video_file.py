@@ -12,7 +12,7 @@ from PIL import Image
 
 from jobs.guard import Guard
 from jobs.media import Files
-from jobs.runtime.staging import FOLDER
+from jobs.runtime.staging import FOLDER, Staging
 from jobs.sources import folder, webdataset
 from jobs.sources.entry import Entry, EntryRefused, Reading
 from jobs.sources.place import Place, walk
@@ -107,7 +107,7 @@ def test_a_row_of_the_media_table_leads_to_the_video_in_its_tar(tmp_path: Path) 
         "shard_ordinal": 0,
     }
     portion = Portion(slice_bytes=1 << 40, slice_items=1 << 40, max_inline_bytes=1 << 40)
-    function = reader(LIMITS, Guard(), str(staging), portion)
+    function = reader(LIMITS, Guard(), Staging(folder=str(staging), batch="b", run_id="r"), portion)
     rows = [
         row
         for batch in function([pa.RecordBatch.from_pylist([shard])])
