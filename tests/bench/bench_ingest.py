@@ -49,8 +49,8 @@ from tests.bench.tars import Tar
 CACHE: Final = Path(".cache/bench")
 MODES: Final[dict[str, dict[str, Any]]] = {"stored": {}, "reference": {"max_inline_bytes": 0}}
 WARM_ITEMS: Final = 200  # chosen: 20 MB, a tar for each core; starts the workers, loads classes
-# Measured: passes over 20 MB take 30, 19 and 15 s of CPU, nearly all of it the JVM's compiler.
-WARM_UPS: Final = 3
+# Measured: passes over 20 MB take 30, 19, 15, 12 and 11 s of CPU, nearly all the JVM's compiler.
+WARM_UPS: Final = 6
 
 
 @dataclass(frozen=True)
