@@ -16,7 +16,12 @@ from tests.three_shards import Uninterrupted
 # A session's fixture -> where it is asked for.
 SHARED: Final = {
     "demo": ("tests/e2e/test_demo.py", "tests/e2e/test_notebook.py", "tests/e2e/test_readme.py"),
-    "uninterrupted": ("tests/faults/", "tests/e2e/test_cluster.py", "tests/e2e/test_continuous.py"),
+    "uninterrupted": (
+        "tests/faults/test_kills.py",
+        "tests/faults/test_lost_rows.py",
+        "tests/e2e/test_cluster.py",
+        "tests/e2e/test_continuous.py",
+    ),
 }
 
 

@@ -13,6 +13,7 @@ from jobs.fetch.rules import Rules
 from jobs.runtime import streams
 from jobs.runtime.config import load
 from jobs.runtime.session import session
+from jobs.runtime.staging import Staging
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse
 from tests.faults.driver import DRIVER, Point, Strike, after, before
@@ -25,9 +26,9 @@ def inside_the_client(strike: Strike) -> None:  # noqa: ARG001 - the worker stri
     """Strike from the Python worker, when it has given its first answers away."""
     real = fetch.fetcher
 
-    def deadly(rules: Rules, folder: str) -> Operator:
+    def deadly(rules: Rules, staging: Staging) -> Operator:
         def operator(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for answered in real(rules, folder)(batches):
+            for answered in real(rules, staging)(batches):
                 yield answered
                 os.kill(int(os.environ[DRIVER]), signal.SIGKILL)
 
@@ -42,7 +43,7 @@ def _of(table: str) -> Callable[..., bool]:
 
 POINTS: Final[dict[str, Point]] = {
     "answers are coming in": inside_the_client,
-    "all is fetched and nothing committed": before(Batch, "append", _of("bronze.media")),
+    "all is fetched and nothing committed": before(Batch, "append_files", _of("bronze.media")),
     "media are committed and answers not": before(Batch, "append", _of("bronze.fetches")),
     "answers are committed and quarantine not": before(Batch, "append", _of("ops.quarantine")),
     "quarantine is committed and samples not": before(Batch, "append", _of("bronze.samples")),

@@ -3,7 +3,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -44,7 +44,8 @@ def driving(
         yield process
     finally:
         for orphan in family(process.pid):
-            orphan.kill()
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                orphan.kill()
         process.wait()
 
 
