@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, Literal
 from urllib.parse import urljoin, urlsplit
 
@@ -32,6 +33,7 @@ _LAZY_SRCSETS: Final = ("data-srcset", "data-lazy-srcset", "data-flickity-lazylo
 _URL_CHARS: Final = 8000  # RFC 9110 §4.1: what all must at least support
 # chosen: an XPath says where; a page of many deep images must not grow with the square of both
 _XPATH_CHARS: Final = 1000
+_SOURCES: Final = 64  # chosen: of one <picture>, ten times what the web's have
 # chosen: each image of a figure gets its caption anew, and LAION cut captions at 2,000 characters
 _CAPTION_CHARS: Final = 8000
 _MAIN_TEXT_CHARS: Final = 1 << 20  # chosen: trafilatura took up to 5 s for so many, measured
@@ -307,7 +309,7 @@ class _Walk:
             self._captions.append(here.caption)
         elif tag == "picture":
             self._sources.append([])
-        elif tag == "source" and self._sources:
+        elif tag == "source" and self._sources and len(self._sources[-1]) < _SOURCES:
             self._sources[-1] += _values(attributes, ("srcset", *_LAZY_SRCSETS))
         elif tag == "pre":
             self._pre += 1
@@ -372,7 +374,7 @@ class _Walk:
         sets += self._sources[-1] if self._sources else []
         found = (absolute(self._base, value) for value in plain)
         others = (absolute(self._base, largest(value)) for value in sets)
-        return next((url for url in (*found, *others) if url is not None), None)
+        return next((url for url in chain(found, others) if url is not None), None)
 
     def _close(self, figure: _Figure) -> None:
         caption = collapsed(restored("".join(figure.caption or ())))

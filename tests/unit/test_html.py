@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
+from jobs.sources import html
 from jobs.sources.charset import codec, decoded
 from jobs.sources.html import Page, absolute, page
 from jobs.sources.nesting import restored, shallow
@@ -428,3 +429,23 @@ def test_no_bytes_whatever_make_the_reader_fail(content: bytes, charset: str | N
 def test_a_page_without_an_address_has_no_relative_pairs() -> None:
     assert absolute("", "a.jpg") is None
     assert absolute("", "http://b.org/a.jpg") == "http://b.org/a.jpg"
+
+
+def test_images_of_one_picture_do_not_each_look_at_all_its_sources(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at = 0
+    real = html.absolute
+
+    def counted(base: str, url: str | None) -> str | None:
+        nonlocal looked_at
+        looked_at += 1
+        return real(base, url)
+
+    monkeypatch.setattr(html, "absolute", counted)
+    count = 1000
+    content = "<picture>" + "<source srcset='data:a 1w'><img alt=b>" * count
+    found = page(content.encode(), "http://a.org/", "utf-8")
+
+    assert found.images_without_url == count
+    assert looked_at < 100 * count
