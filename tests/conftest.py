@@ -43,6 +43,15 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     started.stop()
 
 
+@pytest.fixture(autouse=True)
+def _forgotten(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have Delta forget the tables of a test: an hour of them fills the heap with their plans."""
+    yield
+    if "spark" in request.fixturenames:
+        started: SparkSession = request.getfixturevalue("spark")
+        started._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+
+
 @pytest.fixture(scope="session")
 def uninterrupted(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
     """One cycle over three shards, for all that must end as it did."""
