@@ -207,6 +207,27 @@ def stage(
 
 @app.command()
 @_command
+def backfill(
+    signals: Annotated[str, typer.Option("--signals", help="names, e.g. phash,sharpness")],
+    config_option: ConfigOption = None,
+    overrides: SetOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Measure signals on all that is stored, where it lacks them; nothing is decided anew."""
+    settings = _config(config_option, overrides)
+    with err.status("starting Spark …"):
+        from jobs import cycle
+        from jobs.runtime.session import session
+
+        spark = session(settings, app="sluice", is_verbose=verbose)
+    names = [name.strip() for name in signals.split(",") if name.strip()]
+    with err.status("working …"):
+        planned = cycle.backfill(settings, spark, names)
+    _show_signal_sets(planned.scoring)
+
+
+@app.command()
+@_command
 def status(
     config: ConfigArgument = None,
     config_option: ConfigOption = None,
@@ -554,7 +575,7 @@ def _show_plan(config: Config) -> None:
             soft_wrap=True,
         )
     out.print(f"stages {', '.join(cycle.STAGE_NAMES)} on {config.spark.master}")
-    out.print(f"image signal set {scoring.images.signal_set}, text {scoring.texts.signal_set}")
+    _show_signal_sets(scoring)
     for card in scoring.cards:
         note = " (demonstration)" if card.is_demonstration else ""
         out.print(f"model {card.name}{note}: {card.task}, {card.licence}")
@@ -566,6 +587,11 @@ def _show_plan(config: Config) -> None:
         )
     )
     out.print("nothing was done (--dry-run)")
+
+
+def _show_signal_sets(scoring: Any) -> None:
+    for name, side in (("image", scoring.images), ("text", scoring.texts)):
+        out.print(f"{name} signal set {side.signal_set}: {', '.join(side.signals)}")
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:

@@ -18,7 +18,7 @@ from udfs.image_codec import Decoded, ImageRefused, decode, said
 from udfs.signal_set import check_columns, digest, fill
 
 _SCHEMA: Final = to_arrow_schema(SIGNALS)
-_FACTS: Final = (  # what decoding itself tells
+FACTS: Final = (  # what decoding itself tells
     "format",
     "mode",
     "width_px",
@@ -145,7 +145,7 @@ def _examine(
         prepared = tuple(signal.prepare(decoded) for signal in signals)
     except Exception as error:  # whatever one image does to a decoder or a signal
         return _Examined(_refused(key, error), ())
-    facts = {name: getattr(decoded, name) for name in _FACTS}
+    facts = {name: getattr(decoded, name) for name in FACTS}
     row = {"media_sha256": key, "status": OK, "provider": provider, **facts}
     return _Examined(row, prepared)
 
