@@ -263,14 +263,13 @@ def sql(
     """Ask the tables by their names, such as bronze.samples or gold.default."""
     from pyspark.errors import PySparkException
 
-    from udfs.embedding import clip_score_udf, embedding_to_array_udf
-
     planned = _plan(_config(config_option, None), verbose=verbose)
     _require_tables(planned)
+    from jobs.runtime import sql_functions
+
     planned.warehouse.register()
     spark = planned.warehouse.spark
-    spark.udf.register("cosine", clip_score_udf())
-    spark.udf.register("embedding_to_array", embedding_to_array_udf())
+    sql_functions.register(spark, planned.scoring)
     try:
         found = spark.sql(query)
         fetched = found.limit(rows + 1).collect() if found.columns else []
