@@ -10,8 +10,9 @@ from jobs.runtime.models import Side
 from schemas import image_signals
 from udfs import image_codec
 from udfs.embedding import pack, unit
+from udfs.examine import FACTS
 from udfs.image_codec import Decoded
-from udfs.image_signals import FACTS, image_signals_udf
+from udfs.image_signals import image_signals_udf
 from udfs.phash import PHash
 from udfs.sharpness import Sharpness
 from udfs.signal_set import Signal

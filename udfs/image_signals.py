@@ -1,5 +1,6 @@
 """Everything measured on an image in one pass over its bytes."""
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,24 +15,17 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from schemas.error_classes import OK
 from schemas.image_signals import SIGNALS
 from udfs import image_codec
-from udfs.image_codec import Decoded, ImageRefused, decode, said
+from udfs.examine import Examine
+from udfs.image_codec import Decoded, ImageRefused, said
+from udfs.isolation import IsolationBroken, Limits, Lost, isolated
 from udfs.signal_set import check_columns, digest, fill
 
+_LIMITS: Final = Limits()
 _SCHEMA: Final = to_arrow_schema(SIGNALS)
-FACTS: Final = (  # what decoding itself tells
-    "format",
-    "mode",
-    "width_px",
-    "height_px",
-    "frames",
-    "is_animated",
-    "has_alpha",
-    "exif_orientation",
-)
 
 
 class ImageSignal(Protocol):
-    """One measurement of a picture; picklable, and safe to share between threads."""
+    """One measurement of a picture; picklable, for ``prepare`` runs in other processes."""
 
     @property
     def columns(self) -> Sequence[str]:
@@ -45,7 +39,7 @@ class ImageSignal(Protocol):
         """Get ready in this process; the execution provider, if a network runs."""
 
     def prepare(self, decoded: Decoded) -> Any:
-        """The small part of a picture that ``finish`` needs; runs in the decode threads."""
+        """The small part of a picture that ``finish`` needs, picklable; runs in a child process."""
 
     def finish(self, prepared: Sequence[Any]) -> dict[str, list[Any]]:
         """Values of a batch, column by column; an error is put down to single rows."""
@@ -69,20 +63,24 @@ def image_signals_udf(
     *,
     max_pixels: int,
     batch_size: int = 32,  # chosen: the networks gain nothing above it, and crops stay small
-    threads: int = 2,
+    decoders: int = 2,
     prefetch_bytes: int = 64 << 20,  # chosen: two shards' worth of photographs in flight
+    isolation: Limits | None = _LIMITS,
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """Function for ``mapInArrow``: bytes in, one row of signals an image out.
 
-    Images are decoded on threads ahead of the networks, in order; each is decoded once for all
-    signals. A bad image costs its own row: its status and detail, nulls for the rest.
+    Images are decoded ahead of the networks, in order; each is decoded once for all signals. A
+    bad image costs its own row: its status and detail, nulls for the rest. So does one that
+    crashes its decoder, or takes too much time or memory.
 
     Args:
         signals: what to measure.
         max_pixels: largest accepted width x height.
         batch_size: images a network sees at once, whatever the transport batches are.
-        threads: decode threads.
+        decoders: images decoded at a time, each by a child process of its own.
         prefetch_bytes: image bytes in flight; one larger image goes alone.
+        isolation: what an image may take of its child process; None decodes on threads of this
+            process, for a debugger to look at.
 
     Returns:
         (media_sha256, content) batches, content null where it is gone -> batches of
@@ -90,18 +88,34 @@ def image_signals_udf(
 
     Raises:
         ValueError: a signal fills a column that the table lacks.
+        IsolationBroken: no child process can be had; raised where the function is used.
     """
     check_columns(signals, SIGNALS.names)
+    examine = Examine(tuple(signals), max_pixels)
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        providers = [signal.load() for signal in signals]
-        examine = partial(_examine, signals, max_pixels, next(filter(None, providers), None))
-        with ThreadPoolExecutor(threads) as pool:
-            examined = _in_order(pool, examine, _rows(batches), prefetch_bytes, 2 * batch_size)
+        task = (
+            contextlib.nullcontext(examine) if isolation is None else isolated(examine, isolation)
+        )
+        with task as examining, _threads(decoders) as pool:
+            # opened beside the first children's start
+            providers = [signal.load() for signal in signals]
+            row = partial(_examined, examining, next(filter(None, providers), None))
+            examined = _in_order(pool, row, _rows(batches), prefetch_bytes, 2 * batch_size)
             while batch := list(islice(examined, batch_size)):
                 yield pa.RecordBatch.from_pylist(_finish(signals, batch), schema=_SCHEMA)
 
     return score
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that take nothing up any more once the work is left."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, bytes | None]]:
@@ -131,9 +145,8 @@ def _in_order(
         yield future.result()
 
 
-def _examine(
-    signals: Sequence[ImageSignal],
-    max_pixels: int,
+def _examined(
+    examine: Callable[[bytes], tuple[dict[str, Any], tuple[Any, ...]]],
     provider: str | None,
     key: str,
     content: bytes | None,
@@ -141,13 +154,12 @@ def _examine(
     try:
         if content is None:
             raise ImageRefused("media_gone", "its dump no longer holds these bytes")
-        decoded = decode(content, max_pixels=max_pixels)
-        prepared = tuple(signal.prepare(decoded) for signal in signals)
+        facts, prepared = examine(content)
+    except IsolationBroken:
+        raise
     except Exception as error:  # whatever one image does to a decoder or a signal
         return _Examined(_refused(key, error), ())
-    facts = {name: getattr(decoded, name) for name in FACTS}
-    row = {"media_sha256": key, "status": OK, "provider": provider, **facts}
-    return _Examined(row, prepared)
+    return _Examined({"media_sha256": key, "status": OK, "provider": provider, **facts}, prepared)
 
 
 def _finish(signals: Sequence[ImageSignal], batch: Sequence[_Examined]) -> list[dict[str, Any]]:
@@ -161,6 +173,6 @@ def _finish(signals: Sequence[ImageSignal], batch: Sequence[_Examined]) -> list[
 
 
 def _refused(key: str, error: Exception) -> dict[str, Any]:
-    if not isinstance(error, ImageRefused):
+    if not isinstance(error, ImageRefused | Lost):
         error = ImageRefused("corrupt_image", f"a signal failed: {said(error)}")
     return {"media_sha256": key, "status": error.error_class, "detail": error.detail}

@@ -18,8 +18,9 @@ from schemas import image_signals, text_signals
 from udfs import image_codec
 from udfs.embedding import clip_score_udf
 from udfs.embedding_signals import embedding_signals_udf
+from udfs.examine import FACTS
 from udfs.identity import digest
-from udfs.image_signals import FACTS, image_signals_udf
+from udfs.image_signals import image_signals_udf
 from udfs.model_file import ModelMismatch
 from udfs.signal_set import Signal
 from udfs.signal_set import digest as set_digest
