@@ -138,6 +138,7 @@ def header(content: bytes, *, max_pixels: int) -> Header:
 
     Raises:
         ImageRefused: empty, of no accepted format, or too large.
+        MemoryError: the process has too little memory.
     """
     image = _open(content, max_pixels)
     return Header(_MIMES[str(image.format)], str(image.format), image.width, image.height)
@@ -152,10 +153,13 @@ def decode(content: bytes, *, max_pixels: int) -> Decoded:
 
     Raises:
         ImageRefused: what ``header`` refuses, data that ends early or that the decoder refuses.
+        MemoryError: the process has too little memory.
     """
     image = _open(content, max_pixels)
     try:
         return _decode(image)
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise a dozen types on hostile bytes
         raise _refusal(content, error) from None
 
@@ -165,6 +169,8 @@ def _open(content: bytes, max_pixels: int) -> Image.Image:
         raise ImageRefused("empty_media", "0 bytes")
     try:
         image = Image.open(io.BytesIO(content), formats=[name for name in _MIMES if name != "MPO"])
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise a dozen types on hostile bytes
         if content.startswith(tuple(magic for magic, _ in _SIGNATURES)):
             raise _refusal(content, error) from None

@@ -17,9 +17,13 @@ from schemas.image_signals import SIGNALS
 from udfs import image_codec
 from udfs.examine import Examine
 from udfs.image_codec import Decoded, ImageRefused, said
-from udfs.isolation import IsolationBroken, Limits, Lost, isolated
+from udfs.isolation import Limits, Lost, each, isolated
 from udfs.signal_set import check_columns, digest, fill
 
+_Row = tuple[str, bytes | None]
+# Images that go to a child in one message. Measured, CPU time against threads with the bench's
+# network, two busy cores: 1 image +13 %, 4 images +7 %, 8 images +5 %.
+_GROUP_ROWS: Final = 8
 _LIMITS: Final = Limits()
 _SCHEMA: Final = to_arrow_schema(SIGNALS)
 
@@ -95,13 +99,18 @@ def image_signals_udf(
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         task = (
-            contextlib.nullcontext(examine) if isolation is None else isolated(examine, isolation)
+            contextlib.nullcontext(partial(each, examine))
+            if isolation is None
+            else isolated(examine, isolation)
         )
-        with task as examining, _threads(decoders) as pool:
-            # opened beside the first children's start
+        with task as examine_each, _threads(decoders) as pool:
+            # opened while the children get ready
             providers = [signal.load() for signal in signals]
-            row = partial(_examined, examining, next(filter(None, providers), None))
-            examined = _in_order(pool, row, _rows(batches), prefetch_bytes, 2 * batch_size)
+            work = partial(_examined, examine_each, next(filter(None, providers), None))
+            groups = _groups(
+                _rows(batches), prefetch_bytes // (2 * decoders), min(_GROUP_ROWS, batch_size)
+            )
+            examined = _in_order(pool, work, groups, prefetch_bytes, 2 * batch_size)
             while batch := list(islice(examined, batch_size)):
                 yield pa.RecordBatch.from_pylist(_finish(signals, batch), schema=_SCHEMA)
 
@@ -118,47 +127,64 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, bytes | None]]:
+def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[_Row]:
     for batch in batches:
         for key, content in zip(batch["media_sha256"], batch["content"], strict=True):
             yield key.as_py(), content.as_py()
 
 
+def _groups(
+    rows: Iterator[_Row], most_bytes: int, most_rows: int
+) -> Iterator[tuple[list[_Row], int]]:
+    """Rows that go to a child in one message, and their bytes; the last may pass the limit."""
+    group: list[_Row] = []
+    held = 0
+    for key, content in rows:
+        group.append((key, content))
+        held += len(content or b"")
+        if held >= most_bytes or len(group) == most_rows:
+            yield group, held
+            group, held = [], 0
+    if group:
+        yield group, held
+
+
 def _in_order(
     pool: ThreadPoolExecutor,
-    examine: Callable[[str, bytes | None], _Examined],
-    rows: Iterator[tuple[str, bytes | None]],
+    work: Callable[[list[_Row]], list[_Examined]],
+    groups: Iterator[tuple[list[_Row], int]],
     most_bytes: int,
     most_rows: int,
 ) -> Iterator[_Examined]:
-    pending: deque[tuple[Future[_Examined], int]] = deque()
-    held = 0
-    for key, content in rows:
-        size = len(content or b"")
-        pending.append((pool.submit(examine, key, content), size))
+    pending: deque[tuple[Future[list[_Examined]], int, int]] = deque()
+    rows = held = 0
+    for group, size in groups:
+        pending.append((pool.submit(work, group), len(group), size))
+        rows += len(group)
         held += size
-        while held > most_bytes or len(pending) > most_rows:
-            future, size = pending.popleft()
+        while held > most_bytes or rows > most_rows:
+            future, count, size = pending.popleft()
+            rows -= count
             held -= size
-            yield future.result()
-    for future, _ in pending:
-        yield future.result()
+            yield from future.result()
+    for future, _, _ in pending:
+        yield from future.result()
 
 
 def _examined(
-    examine: Callable[[bytes], tuple[dict[str, Any], tuple[Any, ...]]],
-    provider: str | None,
-    key: str,
-    content: bytes | None,
-) -> _Examined:
-    try:
-        if content is None:
-            raise ImageRefused("media_gone", "its dump no longer holds these bytes")
-        facts, prepared = examine(content)
-    except IsolationBroken:
-        raise
-    except Exception as error:  # whatever one image does to a decoder or a signal
-        return _Examined(_refused(key, error), ())
+    examine_each: Callable[[list[bytes]], list[Any]], provider: str | None, rows: list[_Row]
+) -> list[_Examined]:
+    outcomes = iter(examine_each([content for _, content in rows if content is not None]))
+    gone = ImageRefused("media_gone", "its dump no longer holds these bytes")
+    return [
+        _of(key, provider, gone if content is None else next(outcomes)) for key, content in rows
+    ]
+
+
+def _of(key: str, provider: str | None, outcome: Any) -> _Examined:
+    if isinstance(outcome, Exception):
+        return _Examined(_refused(key, outcome), ())
+    facts, prepared = outcome
     return _Examined({"media_sha256": key, "status": OK, "provider": provider, **facts}, prepared)
 
 
@@ -173,6 +199,8 @@ def _finish(signals: Sequence[ImageSignal], batch: Sequence[_Examined]) -> list[
 
 
 def _refused(key: str, error: Exception) -> dict[str, Any]:
+    if isinstance(error, MemoryError):  # met without isolation only: it ends a child
+        error = Lost("decoder_memory", said(error))
     if not isinstance(error, ImageRefused | Lost):
         error = ImageRefused("corrupt_image", f"a signal failed: {said(error)}")
     return {"media_sha256": key, "status": error.error_class, "detail": error.detail}

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import inf
@@ -55,7 +55,9 @@ class Limits:
         memory_bytes: what a child may allocate beyond what it was forked with.
     """
 
+    # Measured, pictures of 89 megapixels on a busy core: JPEG 4 to 8 s, PNG with transparency 11 s
     deadline_s: float = 60.0
+    # Measured, the same: JPEG below 0.75 GiB, PNG with transparency 1.5 GiB, TIFF of floats 2 GiB.
     memory_bytes: int = 2 << 30
 
 
@@ -83,9 +85,11 @@ class _Child:
     pid: int
     line: socket.socket
 
-    def ask(self, content: bytes, deadline_s: float) -> bytearray:
+    def ask(self, contents: Sequence[bytes], deadline_s: float) -> bytearray:
         until = time.monotonic() + deadline_s
-        _send(self.line, content, until=until)
+        _send(
+            self.line, *_pack([pickle.PickleBuffer(content) for content in contents]), until=until
+        )
         return _receive(self.line, until)
 
 
@@ -115,27 +119,30 @@ class Isolated:
         with contextlib.suppress(OSError):  # the first answer, missing, says it better
             _send(self._control, pickle.dumps((task, limits.memory_bytes)))
 
-    def __call__(self, content: bytes) -> Any:
-        """What the task makes of the bytes.
+    def __call__(self, contents: Sequence[bytes]) -> list[Any]:
+        """What the task makes of each of the bytes: its value, or the error it raised.
 
-        An item that ends a child which has seen others is tried once more in a new one: what
-        they left behind, or the kernel in need of memory, is not put down to it.
+        Several go to a child in one message; if they end it, each is worked on alone. If an item
+        alone ends a child that has seen others, it gets a new one: what they left behind, or the
+        kernel in need of memory, is not put down to it.
+
+        Returns:
+            One outcome an item, in order; ``Lost`` for one whose child crashed, or took too much
+            time or memory.
 
         Raises:
-            Lost: the child crashed, or took too much time or memory.
             IsolationBroken: no child can be had.
-            Exception: what the task raised.
         """
-        try:
-            child = self._idle.pop()
-        except IndexError:
-            return self._answer(self._fork(), content)
-        try:
-            return self._answer(child, content)
-        except Lost as lost:
-            if lost.error_class == "decoder_timeout":  # once is dear enough
-                raise
-            return self._answer(self._fork(), content)
+        outcomes = self._outcomes(self._idle_child(), contents)
+        if not isinstance(outcomes, Lost):
+            return outcomes
+        return [self._alone(content) for content in contents]
+
+    def _alone(self, content: bytes) -> Any:
+        outcomes = self._outcomes(self._idle_child(), [content])
+        if isinstance(outcomes, Lost) and outcomes.error_class != "decoder_timeout":  # once is dear
+            outcomes = self._outcomes(self._fork(), [content])
+        return outcomes if isinstance(outcomes, Lost) else outcomes[0]
 
     def close(self) -> None:
         """End the nursery, and with it the children, whatever they are doing."""
@@ -145,23 +152,26 @@ class Isolated:
         self._nursery.kill()
         self._nursery.wait()
 
-    def _answer(self, child: _Child, content: bytes) -> Any:
+    def _idle_child(self) -> _Child:
         try:
-            answer = child.ask(content, self._limits.deadline_s)
+            return self._idle.pop()
+        except IndexError:
+            return self._fork()
+
+    def _outcomes(self, child: _Child, contents: Sequence[bytes]) -> list[Any] | Lost:
+        try:
+            answer = child.ask(contents, self._limits.deadline_s)
         except TimeoutError:
             self._end(child)
-            limit = f"no answer within {self._limits.deadline_s:g} s"
-            raise Lost("decoder_timeout", limit) from None
+            return Lost("decoder_timeout", f"no answer within {self._limits.deadline_s:g} s")
         except (OSError, EOFError):
-            raise self._verdict(self._end(child)) from None
+            return self._verdict(self._end(child))
         except BaseException:
             self._end(child)
             raise
         self._idle.append(child)
-        value, error = _unpack(answer)
-        if error is not None:
-            raise error
-        return value
+        outcomes: list[Any] = _unpack(answer)
+        return outcomes
 
     def _verdict(self, exit_code: int) -> Lost:
         if exit_code == _OUT_OF_MEMORY:
@@ -279,7 +289,10 @@ def _serve(
     try:
         _bind(memory_bytes, nursery)
         while True:
-            _send(line, *_outcome(task, bytes(_receive(line))))
+            outcomes = each(task, _unpack(_receive(line)))
+            if any(isinstance(outcome, MemoryError) for outcome in outcomes):
+                os._exit(_OUT_OF_MEMORY)  # what filled this child is not to meet the next item
+            _send(line, *_answer(outcomes))
     except MemoryError:
         os._exit(_OUT_OF_MEMORY)
     except (OSError, EOFError):
@@ -290,7 +303,8 @@ def _serve(
 
 def _bind(memory_bytes: int, nursery: int) -> None:
     """Tie a child to its nursery and its limits."""
-    os.dup2(os.open(os.devnull, os.O_RDWR), 0)  # the nursery's line to the worker
+    os.close(0)  # the nursery's line to the worker
+    os.open(os.devnull, os.O_RDWR)  # takes its number: none is lower
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != nursery:  # it died before that
         os._exit(0)
@@ -303,18 +317,32 @@ def _bind(memory_bytes: int, nursery: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (held + memory_bytes, held + memory_bytes))
 
 
-def _outcome(task: Callable[[bytes], Any], content: bytes) -> list[Part]:
-    """(value, None) or (None, error), packed."""
+def each(task: Callable[[bytes], Any], contents: Iterable[Part]) -> list[Any]:
+    """What a task makes of each of the bytes: its value, or the error it raised."""
+    outcomes: list[Any] = []
+    for content in contents:
+        try:
+            outcomes.append(task(bytes(content)))
+        except Exception as error:  # whatever one item does to a decoder
+            outcomes.append(error)
+    return outcomes
+
+
+def _answer(outcomes: list[Any]) -> list[Part]:
     try:
-        return _pack((task(content), None))
+        return _pack(outcomes)
     except MemoryError:
         raise
-    except Exception as error:
-        failed = error
-    try:
-        return _pack((None, failed))
     except Exception:
-        return _pack((None, RuntimeError(said(failed))))
+        return _pack([_portable(outcome) for outcome in outcomes])
+
+
+def _portable(outcome: Any) -> Any:
+    try:
+        pickle.dumps(outcome)
+    except Exception as error:
+        return TypeError(f"the outcome cannot leave its process: {said(error)}")
+    return outcome
 
 
 def _pack(value: Any) -> list[Part]:
