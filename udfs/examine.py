@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from PIL import Image
+
 from udfs.image_codec import decode
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ FACTS: Final = (  # what decoding itself tells
     "has_alpha",
     "exif_orientation",
 )
+
+Image.init()  # formats are imported when first met: here, once for all children
 
 
 @dataclass(frozen=True)

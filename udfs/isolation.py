@@ -160,17 +160,21 @@ class Isolated:
 
     def _outcomes(self, child: _Child, contents: Sequence[bytes]) -> list[Any] | Lost:
         try:
-            answer = child.ask(contents, self._limits.deadline_s)
+            outcomes = _unpack(child.ask(contents, self._limits.deadline_s))
+            if len(outcomes) != len(contents):
+                raise ValueError(f"{len(outcomes)} answers to {len(contents)} items")
         except TimeoutError:
             self._end(child)
             return Lost("decoder_timeout", f"no answer within {self._limits.deadline_s:g} s")
         except (OSError, EOFError):
             return self._verdict(self._end(child))
+        except Exception as error:  # whatever a child with damaged memory writes
+            self._end(child)
+            return Lost("decoder_crashed", f"its answer cannot be read: {said(error)}")
         except BaseException:
             self._end(child)
             raise
         self._idle.append(child)
-        outcomes: list[Any] = _unpack(answer)
         return outcomes
 
     def _verdict(self, exit_code: int) -> Lost:
@@ -180,7 +184,7 @@ class Isolated:
         if exit_code == -signal.SIGKILL:  # by nobody but the kernel: a child offers itself first
             return Lost("decoder_memory", "killed, as the kernel does when memory is short")
         if exit_code < 0:
-            return Lost("decoder_crashed", f"died of {signal.Signals(-exit_code).name}")
+            return Lost("decoder_crashed", f"died of a signal: {signal.strsignal(-exit_code)}")
         return Lost("decoder_crashed", f"exited with status {exit_code}")
 
     def _fork(self) -> _Child:
@@ -236,8 +240,10 @@ def isolated(task: Callable[[bytes], Any], limits: Limits) -> Iterator[Isolated]
     try:
         yield lent
     finally:
-        surplus = [_warm.pop(key, None), lent] if lent.is_broken else [_warm.pop(key, None)]
-        if not lent.is_broken:
+        surplus = [_warm.pop(key, None)]  # of another loan of the same kind
+        if lent.is_broken:
+            surplus.append(lent)
+        else:
             _warm[key] = lent
         if len(_warm) > _WARM:
             surplus.append(_warm.pop(next(iter(_warm))))
@@ -252,7 +258,7 @@ def close_warm() -> None:
         _warm.popitem()[1].close()
 
 
-def nurse() -> NoReturn:
+def nurse() -> NoReturn:  # pragma: no cover: no test runs in a nursery
     """The life of a nursery: fork and end children as the worker asks, until it hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # may be ignored above us; we want exit codes
@@ -284,7 +290,7 @@ def nurse() -> NoReturn:
 
 def _serve(
     line: socket.socket, task: Callable[[bytes], Any], memory_bytes: int, nursery: int
-) -> NoReturn:
+) -> NoReturn:  # pragma: no cover: the same
     """The life of a child: answer items, until nobody asks."""
     try:
         _bind(memory_bytes, nursery)
@@ -301,7 +307,7 @@ def _serve(
         os._exit(1)
 
 
-def _bind(memory_bytes: int, nursery: int) -> None:
+def _bind(memory_bytes: int, nursery: int) -> None:  # pragma: no cover: no test runs in a nursery
     """Tie a child to its nursery and its limits."""
     os.close(0)  # the nursery's line to the worker
     os.open(os.devnull, os.O_RDWR)  # takes its number: none is lower
@@ -329,23 +335,25 @@ def each(task: Callable[[bytes], Any], contents: Iterable[Part]) -> list[Any]:
 
 
 def _answer(outcomes: list[Any]) -> list[Part]:
+    """Outcomes packed; an error stands in for one that cannot be pickled."""
     try:
-        return _pack(outcomes)
+        return _pack([_portable(one) if isinstance(one, Exception) else one for one in outcomes])
     except MemoryError:
         raise
     except Exception:
-        return _pack([_portable(outcome) for outcome in outcomes])
+        return _pack([_portable(one) for one in outcomes])
 
 
 def _portable(outcome: Any) -> Any:
     try:
-        pickle.dumps(outcome)
+        pickle.loads(pickle.dumps(outcome))  # errors with arguments of their own fail to load
     except Exception as error:
-        return TypeError(f"the outcome cannot leave its process: {said(error)}")
+        name = type(outcome).__name__
+        return TypeError(f"{name} cannot be pickled, as leaving its process asks: {said(error)}")
     return outcome
 
 
-def _pack(value: Any) -> list[Part]:
+def _pack(value: list[Any]) -> list[Part]:
     """A pickle as the parts of a message: sizes, then arrays as they lie in memory, then the rest.
 
     Source: PEP 574, out-of-band buffers.
@@ -357,13 +365,14 @@ def _pack(value: Any) -> list[Part]:
     return [struct.pack(f"<{1 + len(parts)}q", len(parts), *sizes), *parts]
 
 
-def _unpack(message: bytearray) -> Any:
+def _unpack(message: bytearray) -> list[Any]:
     """The value of a message; its arrays lie in the message's memory."""
     (count,) = _NUMBER.unpack_from(message)
     sizes = struct.unpack_from(f"<{count}q", message, _NUMBER.size)
     ends = list(accumulate(sizes, initial=_NUMBER.size * (1 + count)))
     *buffers, rest = (memoryview(message)[start:end] for start, end in pairwise(ends))
-    return pickle.loads(rest, buffers=buffers)
+    value: list[Any] = pickle.loads(rest, buffers=buffers)
+    return value
 
 
 def _send(line: socket.socket, *parts: Part, until: float = inf) -> None:

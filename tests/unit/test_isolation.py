@@ -115,9 +115,9 @@ def test_what_ends_a_child_costs_its_item_alone(cell, content, error_class) -> N
 def test_a_death_says_how_it_came(cell) -> None:
     details = [outcome.detail for outcome in cell([b"abort", b"exit", b"fault", b"hog", b"killed"])]
     assert details == [
-        "died of SIGABRT",
+        "died of a signal: Aborted",
         "exited with status 3",
-        "died of SIGSEGV",
+        "died of a signal: Segmentation fault",
         "more than 256 MiB of memory asked for",
         "killed, as the kernel does when memory is short",
     ]
@@ -145,7 +145,43 @@ def test_what_cannot_be_pickled_is_an_error_of_its_item(cell) -> None:
     assert (good, other) == (1, 3)
     assert isinstance(value, TypeError)
     assert isinstance(error, TypeError)
-    assert "cannot leave its process" in str(value)
+    assert str(value).startswith("function cannot be pickled")
+    assert str(error).startswith("ValueError cannot be pickled")
+
+
+class Particular(Exception):
+    def __init__(self, one, other):
+        super().__init__(one)
+        self.other = other
+
+
+def test_an_error_that_cannot_be_unpickled_is_one_that_can() -> None:
+    outcomes = [1, Particular(1, 2), threading.Lock()]
+    message = bytearray(b"".join(isolation._answer(outcomes)))
+    good, error, value = isolation._unpack(message)
+    assert good == 1
+    assert str(error).startswith("Particular cannot be pickled")
+    assert str(value).startswith("lock cannot be pickled")
+
+
+def test_a_lack_of_memory_while_packing_is_not_hidden(monkeypatch) -> None:
+    def short(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("pickle.dumps", short)
+    with pytest.raises(MemoryError):
+        isolation._answer([1])
+
+
+@pytest.mark.parametrize("answer", [b"garbage", bytes(8), b"".join(isolation._pack([1, 2, 3]))])
+def test_an_answer_without_sense_is_a_crash(monkeypatch, cell, answer) -> None:
+    (pid,) = cell([b"pid"])
+    with monkeypatch.context() as patch:
+        patch.setattr(isolation._Child, "ask", lambda *_: bytearray(answer))
+        (lost,) = cell([b"a"])
+    assert lost.error_class == "decoder_crashed"
+    assert "cannot be read" in lost.detail
+    assert cell([b"pid"]) != [pid]
 
 
 def test_arrays_of_any_layout_and_messages_of_any_size_pass(cell) -> None:
