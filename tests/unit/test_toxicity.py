@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.calibration import CalibratedClassifierCV
@@ -72,6 +72,8 @@ def test_a_converted_classifier_gives_what_scikit_learn_gives(tiny, trained) -> 
         max_size=30,
     )
 )
+@example("\u0301")  # a mark that cannot be joined to its letter is no part of a word
+@example("_x")
 def test_words_are_cut_as_scikit_learn_cuts_them(tiny, trained, text) -> None:
     text = f"stupid{text} {text}lake"
     scores = tiny.finish([text])["toxicity_score"]
