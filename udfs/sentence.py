@@ -6,14 +6,13 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from udfs.clip_tokenizer import Tokenizer
+from udfs.clip_tokenizer import Tokenizer, Tokens
 from udfs.embedding import pack, unit
 from udfs.model_file import ModelFile, ModelMismatch
 from udfs.onnx_session import AUTO, Placement, infer
+from udfs.token_batches import by_length, feeds
 
 _HIDDEN: Final = "last_hidden_state"  # the usual exporter's name of the tokens' vectors
-# measured on one core of two, English messages, texts a second: 1: 128, 4: 192, 8: 210, 16: 127
-_AT_ONCE: Final = 8
 
 
 def mean_pool(hidden: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -95,25 +94,8 @@ class Sentence:
         }
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
-        tokens = self.tokenizer.encode(texts)
-        lengths = tokens.mask.sum(axis=1)
-        # like lengths together, each group as long as its longest: padding costs what text costs
-        order = np.argsort(lengths, kind="stable")
-        groups = [order[start : start + _AT_ONCE] for start in range(0, len(texts), _AT_ONCE)]
-        pooled = [
-            self._pooled(*(part[rows, : lengths[rows].max()] for part in tokens)) for rows in groups
-        ]
-        embedded: np.ndarray = np.concatenate(pooled)[np.argsort(order)]
-        return embedded
+        return by_length(self.tokenizer.encode(texts), self._pooled)
 
-    def _pooled(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    def _pooled(self, tokens: Tokens) -> np.ndarray:
         network = self.placement.open(self.model)
-        feeds = {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "token_type_ids": np.zeros_like(ids),  # one sentence alone
-        }
-        names = {item.name for item in network.get_inputs()}
-        return mean_pool(
-            infer(network, {k: v for k, v in feeds.items() if k in names}, _HIDDEN), mask
-        )
+        return mean_pool(infer(network, feeds(network, tokens), _HIDDEN), tokens.mask)
