@@ -166,9 +166,12 @@ def compare(
         typer.Option(metavar="SIGNAL=VALUE", help="where a decision is made; default: A's card"),
     ] = None,
     max_drift: Annotated[
-        float, typer.Option(help="of 1 - cosine or of a score, at the worst hundredth", min=0)
-    ] = 0.02,
-    max_flips: Annotated[float, typer.Option(help="share of decisions", min=0, max=1)] = 0.01,
+        float | None,
+        typer.Option(help="of 1 - cosine or a score, at the worst hundredth; default: 0.02", min=0),
+    ] = None,
+    max_flips: Annotated[
+        float | None, typer.Option(help="share of decisions; default: 0.01", min=0, max=1)
+    ] = None,
     deadline: DeadlineOption = 300,
     as_json: JsonOption = False,
 ) -> None:
@@ -186,7 +189,11 @@ def compare(
         typer.echo(json.dumps(rows, indent=2))
     else:
         _show(rows)
-    refused = comparing.beyond(found, max_drift=max_drift, max_flips=max_flips)
+    refused = comparing.beyond(
+        found,
+        max_drift=comparing.MAX_DRIFT if max_drift is None else max_drift,
+        max_flips=comparing.MAX_FLIPS if max_flips is None else max_flips,
+    )
     if refused:
         raise ModelProblem(
             f"{b} is no variant of {a}: {'; '.join(refused)}; take another precision, or allow "

@@ -122,10 +122,13 @@ def every() -> Iterator[tuple[Card | None, str, str]]:
             places.setdefault(file.name.removesuffix(".yaml"), "bundled")
     for root in [*_search_path(), REPOSITORY_MODELS]:
         for path in sorted(root.glob(f"*/{CARD_FILE}")):
-            if not path.parent.name.startswith("."):
-                places.setdefault(path.parent.name, str(path.parent))
-    for name, folder in _packaged().items():
-        places.setdefault(name, str(folder))
+            folder, name = path.parent, path.parent.name
+            if root == REPOSITORY_MODELS:  # a Python package as well, so without hyphens
+                name = name.replace("_", "-")
+            if not name.startswith("."):
+                places.setdefault(name, str(folder))
+    for name, packaged in _packaged().items():
+        places.setdefault(name, str(packaged))
     for name, place in places.items():
         try:
             yield read(name)[0], name, place

@@ -78,7 +78,7 @@ def add(
     called = name or _name_of(source, variant)
     if not re.fullmatch(NAME_PATTERN, called):
         raise ModelProblem(
-            f"name {called} got; allowed lower-case letters, digits, '.', '_' and '-'; "
+            f"name got {called}; allowed lower-case letters, digits, '.', '_' and '-'; "
             "give another with --name"
         )
     if not source.exists():
@@ -210,6 +210,9 @@ def _digests(card: Card) -> str:
 
 def _write_card(card: Card, path: Path) -> None:
     plain = card.model_dump(mode="json", exclude_defaults=True)
+    if card.task == "clip":  # how it is fed is written out: no later default may change it
+        for part in ("preprocessing", "tokenizer"):
+            plain[part] = getattr(card, part).model_dump(mode="json", exclude_none=True)
     path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100))
     for file in path.parent.rglob("*"):
         if file.is_file():

@@ -78,7 +78,7 @@ def test_a_layout_is_taken_in_and_gives_the_same_embeddings(
 def test_the_two_files_may_lie_at_the_top_and_in_a_variant(tmp_path: Path) -> None:
     source = made.two_files(tmp_path / "s", sub="", suffix="_fp16")
     assert added(source, tmp_path / "store", variant="fp16").card.description.endswith("fp16")
-    with pytest.raises(ModelProblem, match="text_model_fp16.onnx"):
+    with pytest.raises(ModelProblem, match=r"text_model_fp16.onnx"):
         added(source, tmp_path / "other")
 
 
@@ -88,7 +88,7 @@ def test_either_repository_of_a_pair_finds_the_other(tmp_path: Path) -> None:
         found = layouts.recognise(tmp_path / f"clip-ViT-B-32-{side}")
         assert found.image.path.parent.name.endswith("vision")
     shutil.rmtree(tmp_path / "clip-ViT-B-32-text")
-    with pytest.raises(ModelProblem, match="combined|asks for|makes"):
+    with pytest.raises(ModelProblem, match=r"combined|asks for|makes"):
         layouts.recognise(tmp_path / "clip-ViT-B-32-vision")
 
 
@@ -250,7 +250,7 @@ def test_vocabulary_and_merges_are_clips_tokenizer(tmp_path: Path) -> None:
 def test_another_vocabulary_is_refused(tmp_path: Path, words, merges) -> None:
     (tmp_path / "vocab.json").write_text(json.dumps(words))
     (tmp_path / "merges.txt").write_text(merges)
-    with pytest.raises(ModelProblem, match="vocab.json|merges.txt"):
+    with pytest.raises(ModelProblem, match=r"vocab.json|merges.txt"):
         tokens.tokenizer_json([tmp_path])
 
 
@@ -289,7 +289,7 @@ def test_weights_that_are_missing_too_large_or_elsewhere_are_refused(
     with pytest.raises(ModelProblem, match="missing"):
         network.inlined(path)
     data.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ModelProblem, match="do not fit|got weights"):
+    with pytest.raises(ModelProblem, match=r"do not fit|got weights"):
         network.inlined(path)
     (tmp_path / "elsewhere").write_bytes(content)
     data.unlink()

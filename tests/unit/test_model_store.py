@@ -74,7 +74,7 @@ def test_an_archive_of_a_model_is_the_same_as_its_folder(tmp_path, store, kind) 
 def test_another_model_under_the_same_name_is_refused(tmp_path, store) -> None:
     model_store.add(head_file(tmp_path / "a"), name="mine")
     card = (store / "mine" / "model.yaml").read_bytes()
-    with pytest.raises(ModelProblem, match="another model of this name.*--name"):
+    with pytest.raises(ModelProblem, match=r"another model of this name.*--name"):
         model_store.add(head_file(tmp_path / "b", bias=2), name="mine")
     assert (store / "mine" / "model.yaml").read_bytes() == card
     assert [path.name for path in store.iterdir()] == ["mine"]
@@ -191,7 +191,7 @@ def test_a_zip_that_reaches_out_is_refused(tmp_path, name) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
         packed.writestr(info, "/etc/passwd")
     (tmp_path / "in").mkdir()
-    with pytest.raises(ModelProblem, match="outside|link"):
+    with pytest.raises(ModelProblem, match=r"outside|link"):
         archives.unpack(tmp_path / "a.zip", tmp_path / "in")
 
 
@@ -201,12 +201,10 @@ def test_a_bomb_a_crowd_and_a_name_twice_are_refused(tmp_path, monkeypatch) -> N
     (tmp_path / "a").mkdir()
     with pytest.raises(ModelProblem, match="unpacks to more"):
         archives.unpack(tmp_path / "bomb.zip", tmp_path / "a", max_bytes=5_000_000)
-    with (
-        pytest.warns(UserWarning, match="Duplicate"),
-        zipfile.ZipFile(tmp_path / "2.zip", "w") as z,
-    ):
-        z.writestr("x", b"1")
-        z.writestr("x", b"2")
+    with zipfile.ZipFile(tmp_path / "2.zip", "w") as packed:
+        packed.writestr("x", b"1")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            packed.writestr("x", b"2")
     (tmp_path / "b").mkdir()
     with pytest.raises(ModelProblem, match="twice"):
         archives.unpack(tmp_path / "2.zip", tmp_path / "b")
@@ -330,7 +328,7 @@ def test_a_bad_model_is_one_message_before_a_job(tmp_path, kind) -> None:
 def test_a_model_that_hangs_is_ended(tmp_path) -> None:
     place = stored(tmp_path / "bad", endless())
     started = time.monotonic()
-    with pytest.raises(ModelProblem, match="not done within 8 s.*--deadline"):
+    with pytest.raises(ModelProblem, match=r"not done within 8 s.*--deadline"):
         model_store.check(place, deadline_s=8)
     assert time.monotonic() - started < 20
 
@@ -357,6 +355,22 @@ def test_the_bundled_models_pass(name, roles) -> None:
 
 
 # --- finding
+
+
+def test_an_export_without_a_card_is_used_as_it_lies(tmp_path) -> None:
+    source = made.two_files(tmp_path / "source")
+    card, folder = cards.find(str(source), "clip")
+    assert folder == source
+    assert card.files["image"].path == "onnx/vision_model.onnx"
+    assert model_store.check(str(source))[1].dimension == made.WIDTH
+
+
+def test_an_export_that_must_be_cut_is_sent_to_add(tmp_path) -> None:
+    source = made.combined(tmp_path / "source")
+    with pytest.raises(ModelProblem, match="sluice models add"):
+        cards.find(str(source), "clip")
+    with pytest.raises(ModelProblem, match="sluice models add"):
+        cards.find(str(source / "config.json"), "clip")
 
 
 def test_a_model_in_an_installed_package_is_found_by_its_name(tmp_path, store, monkeypatch) -> None:
@@ -407,7 +421,7 @@ def test_the_commands_add_list_and_check(tmp_path, store) -> None:
     assert by_name["mine"]["task"] == "aesthetic"
     assert by_name["mine"]["dimension"] == made.WIDTH
     assert by_name["broken"]["task"] == "unreadable"
-    assert {"open-nsfw", "lid-176"} <= set(by_name)
+    assert {"open-nsfw", "lid-176", "demo-clip"} <= set(by_name)
     assert runner.invoke(app, ["models", "list"]).exit_code == 0
 
     assert runner.invoke(app, ["models", "check", "mine"]).exit_code == 0
