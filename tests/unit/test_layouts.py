@@ -236,11 +236,44 @@ def test_a_damaged_export_is_refused_and_nothing_stays(tmp_path: Path, damage: s
 def test_vocabulary_and_merges_are_clips_tokenizer(tmp_path: Path) -> None:
     made.tokenizer(tmp_path, as_words=True)
     read = tokenizers.Tokenizer.from_buffer(tokens.tokenizer_json([tmp_path]))
-    ours = Tokenizer("clip_bpe", clip_bpe()).load()
-    ours.no_truncation()
-    ours.no_padding()
-    for text in ["A photo of a CAT", "", "naïve  don't 1234\n!?", "日本語 emoji 🐈"]:
-        assert read.encode(text).ids == ours.encode(" ".join(text.split()).lower()).ids
+    texts = ["A photo of a CAT", "", "naïve  don't 1234\n!?", "日本語 emoji 🐈"]
+    ours = Tokenizer("clip_bpe", clip_bpe()).encode(texts)
+    for text, ids, mask in zip(texts, ours.ids, ours.mask, strict=True):
+        assert read.encode(text).ids == ids[mask == 1].tolist()
+
+
+def test_what_pads_a_text_is_read_where_it_stands(tmp_path: Path) -> None:
+    content = made.tokenizer_json()
+    assert tokens.pad_id(content, [tmp_path]) == 49407  # nothing says it: CLIP's end
+    made.write(tmp_path, "tokenizer_config.json", {"pad_token": {"content": "!"}})
+    assert tokens.pad_id(content, [tmp_path]) == 0
+    made.write(tmp_path, "tokenizer_config.json", {"pad_token_id": 3})
+    assert tokens.pad_id(content, [tmp_path]) == 3
+    padded = tokenizers.Tokenizer.from_buffer(content)
+    padded.enable_padding(pad_id=5)
+    assert tokens.pad_id(padded.to_str().encode(), [tmp_path / "none"]) == 5
+    other = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))
+    with pytest.raises(ModelProblem, match="pads a text"):
+        tokens.pad_id(other.to_str().encode(), [tmp_path / "none"])
+
+
+@pytest.mark.parametrize(
+    ("config", "written", "expected"),
+    [
+        ({"text_config": {"max_position_embeddings": 64}}, {}, 64),
+        ({"model_cfg": {"text_cfg": {"context_length": 32}}}, {}, 32),
+        ({"model_cfg": {"text_cfg": {}}}, {}, 77),
+        ({"model_type": "other"}, {"model_max_length": 128}, 128),
+        ({"model_type": "siglip2"}, {"model_max_length": 10**30}, 64),
+        ({}, {}, 77),
+    ],
+)
+def test_the_length_of_a_text_is_read_where_it_stands(tmp_path, config, written, expected) -> None:
+    made.write(tmp_path, "tokenizer_config.json", written)
+    assert tokens.context_length(None, config, [tmp_path], tmp_path) == expected
+    assert tokens.context_length(16, config, [tmp_path], tmp_path) == 16
+    with pytest.raises(ModelProblem, match="texts of None ids"):
+        tokens.context_length(None, {"model_type": "other"}, [tmp_path / "none"], tmp_path)
 
 
 @pytest.mark.parametrize(

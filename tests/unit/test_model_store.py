@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import yaml
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
@@ -447,3 +448,40 @@ def test_a_card_says_its_dimension() -> None:
     card = Card(name="a", task="nsfw", files={})
     assert card.dimension is None
     assert card.model_copy(update={"embedding": CardEmbedding(dimension=3)}).dimension == 3
+
+
+@pytest.mark.usefixtures("here", "store")
+def test_a_network_that_mixes_its_batch_or_gives_other_numbers_is_refused(tmp_path) -> None:
+    folder = model_store.add(made.two_files(tmp_path / "s"), name="mine").folder
+    card = yaml.safe_load((folder / "model.yaml").read_text())
+    assert model_store.check("mine")[1].providers.keys() == {"image", "text"}
+
+    card["golden"][1]["values"][0] += 0.01
+    (folder / "model.yaml").write_text(json.dumps(card))
+    with pytest.raises(ModelProblem, match=r"text network gives 0\.01 away"):
+        model_store.check("mine")
+
+    mixing = made.image_nodes("pixel_values", "each")
+    mixing.append(helper.make_node("ReduceMean", ["each"], ["all"], axes=[0], keepdims=1))
+    mixing.append(helper.make_node("Add", ["each", "all"], ["image_embeds"]))
+    pixels = made.port("pixel_values", TensorProto.FLOAT, "n", 3, made.SIDE, made.SIDE)
+    output = made.port("image_embeds", TensorProto.FLOAT, "n", made.WIDTH)
+    made.save(folder / "mixing.onnx", mixing, [pixels], [output])
+    digest = cards.sha256(folder / "mixing.onnx")
+    card["files"]["image"] = {"path": "mixing.onnx", "sha256": digest}
+    (folder / "model.yaml").write_text(json.dumps(card))
+    with pytest.raises(ModelProblem, match="free batch axis"):
+        model_store.check("mine")
+
+
+@pytest.mark.usefixtures("here", "store")
+def test_a_width_that_no_file_says_is_tried_out(tmp_path) -> None:
+    source = made.two_files(tmp_path / "s")
+    nodes = made.image_nodes("pixel_values", "image_embeds")
+    pixels = made.port("pixel_values", TensorProto.FLOAT, "n", 3, made.SIDE, made.SIDE)
+    output = made.port("image_embeds", TensorProto.FLOAT, "n", "wide")
+    made.save(source / "onnx" / "vision_model.onnx", nodes, [pixels], [output])
+    made.text(source / "onnx" / "text_model.onnx", width="wide")
+    made.write(source, "config.json", {"model_type": "clip"})
+
+    assert model_store.add(source, name="mine").card.dimension == made.WIDTH
