@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from jobs import models_cli
 from jobs.runtime.config import Config, load
 from jobs.runtime.errors import ConfigError, NotFound, SluiceError
 
@@ -485,6 +486,9 @@ def models_check(
 
     checked = models.check(_config(config or config_option, overrides))
     out.print(_table(["model", "provider"], list(checked.items())))
+
+
+models_cli.add_to(models_app, _command, _config)
 
 
 def _repeat(planned: Any, period_s: float) -> None:

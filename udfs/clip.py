@@ -1,7 +1,7 @@
 """CLIP's two encoders, from any standard two-file ONNX export."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -14,23 +14,29 @@ from udfs.image_codec import Decoded
 from udfs.model_file import ModelFile, ModelMismatch
 from udfs.onnx_session import AUTO, Placement, infer
 
-__all__ = ["Clip", "ClipImage", "ClipText", "Preprocessing", "Tokenizer"]
+__all__ = [
+    "IDS",
+    "MASK",
+    "OUTPUTS",
+    "Clip",
+    "ClipImage",
+    "ClipText",
+    "Preprocessing",
+    "Tokenizer",
+]
 
-_OUTPUTS: Final = (  # names in the exports of optimum, immich, SigLIP 2, in order of preference
+OUTPUTS: Final = (  # names in the exports of optimum, immich, SigLIP 2, in order of preference
     "image_embeds",
     "image_embedding",
     "text_embeds",
     "text_embedding",
     "pooler_output",
 )
-_IDS: Final = ("input_ids", "text")  # optimum, immich
-_MASK: Final = "attention_mask"
-_INTERPOLATIONS: Final = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-}
+IDS: Final = ("input_ids", "text")  # optimum, immich
+MASK: Final = "attention_mask"
 _MOST_ASPECT: Final = 8  # chosen: a 1:20000 strip must not be resized whole for its centre
 _Three = tuple[float, float, float]
+_Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest", "box", "hamming"]
 
 
 @dataclass(frozen=True)
@@ -39,18 +45,25 @@ class Preprocessing:
 
     Attributes:
         size_px: side of the square that goes in.
-        resize: ``shortest`` = shorter side to size_px, then the centre (CLIP); ``squash`` =
-            both sides to size_px (SigLIP).
+        resize: ``shortest`` = shorter side to size, then the centre (CLIP); ``longest`` =
+            longer side to size, then black around it; ``squash`` = both sides to size (SigLIP).
         interpolation: how the picture is resized.
         mean: per channel, of values in [0, 1].
         std: per channel, of values in [0, 1].
+        resize_px: the size to resize to before the centre is taken; null for size_px.
     """
 
     size_px: int = 224
-    resize: Literal["shortest", "squash"] = "shortest"
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize: Literal["shortest", "longest", "squash"] = "shortest"
+    interpolation: _Interpolation = "bicubic"
     mean: _Three = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip.py
     std: _Three = (0.26862954, 0.26130258, 0.27577711)  # the same
+    resize_px: int | None = field(default=None, repr=False)
+
+    @property
+    def version(self) -> str:
+        """All that decides; what is null is left out, so that it names no other set than before."""
+        return f"{self}" + (f":{self.resize_px}" if self.resize_px else "")
 
     def crop(self, image: Image.Image) -> np.ndarray:
         """The square of the picture that goes in.
@@ -61,14 +74,18 @@ class Preprocessing:
         Returns:
             (size_px, size_px, 3) uint8.
         """
-        side = self.size_px
+        side, final = self.resize_px or self.size_px, (self.size_px, self.size_px)
+        resampling = Image.Resampling[self.interpolation.upper()]
         if self.resize == "squash":
-            return np.asarray(image.resize((side, side), _INTERPOLATIONS[self.interpolation]))
+            return np.asarray(_centre(image.resize((side, side), resampling), final))
+        if self.resize == "longest":
+            longer = max(image.size)
+            width, height = (max(1, round(side * length / longer)) for length in image.size)
+            return np.asarray(_padded(image.resize((width, height), resampling), final))
         shorter = min(image.size)
         image = _centre(image, (shorter * _MOST_ASPECT, shorter * _MOST_ASPECT))
         width, height = (side * length // shorter for length in image.size)
-        resized = image.resize((width, height), _INTERPOLATIONS[self.interpolation])
-        return np.asarray(_centre(resized, (side, side)))
+        return np.asarray(_centre(image.resize((width, height), resampling), final))
 
     def normalise(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         """Standardised channels first.
@@ -142,7 +159,7 @@ class ClipImage:
     @property
     def version(self) -> str:
         """Rule, preprocessing and model."""
-        return f"clip_image/1:{self.clip.image.sha256}:{self.clip.preprocessing}"
+        return f"clip_image/1:{self.clip.image.sha256}:{self.clip.preprocessing.version}"
 
     def load(self) -> str:
         """Open the network in this process and try it; the provider that runs it.
@@ -217,12 +234,19 @@ def _centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
+def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A picture in the middle of a black one."""
+    whole = Image.new("RGB", size)
+    whole.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    return whole
+
+
 def _output(network: ort.InferenceSession) -> str:
     names = [item.name for item in network.get_outputs()]
-    return next((name for name in _OUTPUTS if name in names), names[0])
+    return next((name for name in OUTPUTS if name in names), names[0])
 
 
 def _feeds(network: ort.InferenceSession, tokens: Tokens) -> dict[str, np.ndarray]:
     names = [item.name for item in network.get_inputs()]
-    ids = next((name for name in _IDS if name in names), names[0])
-    return {ids: tokens.ids} | ({_MASK: tokens.mask} if _MASK in names else {})
+    ids = next((name for name in IDS if name in names), names[0])
+    return {ids: tokens.ids} | ({MASK: tokens.mask} if MASK in names else {})
