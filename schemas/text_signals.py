@@ -47,11 +47,27 @@ SIGNALS: Final = StructType(
         field(
             "language",
             StringType(),
-            "most probable language, ISO 639 code as lid.176 names it",
+            "most probable language, ISO 639 code as lid.176 names it; nolang: not reliably known;"
+            " null: blank",
             nullable=True,
         ),
         field(
-            "language_score", FloatType(), "probability of that language, in [0, 1]", nullable=True
+            "language_score",
+            FloatType(),
+            "probability of the most probable language, believed or not, in [0, 1]",
+            nullable=True,
+        ),
+        field(
+            "toxicity_score",
+            FloatType(),
+            "probability that the text is toxic, by the registered classifier, in [0, 1]",
+            nullable=True,
+        ),
+        field(
+            "sentence_embedding", BinaryType(), "unit vector, little-endian float16", nullable=True
+        ),
+        field(
+            "sentence_dimension", IntegerType(), "length of the sentence embedding", nullable=True
         ),
         field("clip_embedding", BinaryType(), "unit vector, little-endian float16", nullable=True),
         field("clip_dimension", IntegerType(), "length of the embedding", nullable=True),
@@ -76,5 +92,6 @@ SCHEMA: Final = StructType(
 VOLATILE: Final = ("computed", "scored_at", "batch", "run_id")
 CLUSTER_BY: Final = ("text_sha256",)
 CHECKS: Final = {
-    "language_score_is_probability": "language_score IS NULL OR language_score BETWEEN 0 AND 1"
+    f"{name}_is_probability": f"{name} IS NULL OR {name} BETWEEN 0 AND 1"
+    for name in ("language_score", "toxicity_score")
 }

@@ -1,6 +1,5 @@
 """Scores of a CLIP embedding by a small network: aesthetics, NSFW, violence."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,7 +59,7 @@ class Head:
         self.finish(probe)
         return str(self.placement.open(self.model).get_providers()[0])
 
-    def finish(self, embeddings: np.ndarray) -> Mapping[str, list[float]]:
+    def finish(self, embeddings: np.ndarray) -> dict[str, list[float]]:
         """Score a batch.
 
         Args:

@@ -2,40 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final
 
 import numpy as np
 
+from udfs.class_probability import Activation, probability
 from udfs.clip_tokenizer import Tokenizer, Tokens
 from udfs.model_file import ModelFile, ModelMismatch
 from udfs.onnx_session import AUTO, Placement, infer
 from udfs.token_batches import by_length, feeds
 
-Activation = Literal["none", "sigmoid", "softmax"]
 _OUTPUTS: Final = ("toxicity", "logits")  # ours, the usual exporter's; else the first
-
-
-def probabilities(outputs: np.ndarray, activation: Activation) -> np.ndarray:
-    """A classifier's outputs as probabilities.
-
-    Args:
-        outputs: (n, labels) float.
-        activation: ``none`` where they are probabilities already, ``sigmoid`` where each label
-            stands alone, ``softmax`` where one of them holds.
-
-    Returns:
-        (n, labels) float32.
-
-    >>> probabilities(np.array([[0.0, 0.0]]), "softmax").tolist()
-    [[0.5, 0.5]]
-    """
-    wide = outputs.astype(np.float64)
-    if activation == "sigmoid":
-        wide = 0.5 * (1 + np.tanh(wide / 2))  # exp would overflow
-    elif activation == "softmax":
-        powers = np.exp(wide - wide.max(axis=1, keepdims=True))
-        wide = powers / powers.sum(axis=1, keepdims=True)
-    return wide.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -81,11 +58,9 @@ class Toxicity:
         """Score a batch.
 
         Raises:
-            ValueError: a score is no probability.
+            ValueError: an output is not finite or no probability.
         """
-        scores = probabilities(self._outputs(texts), self.activation)[:, self.label]
-        if not np.all((scores >= 0) & (scores <= 1)):
-            raise ValueError("toxicity score outside [0, 1]; the row cannot be judged")
+        scores = probability(self._outputs(texts), self.label, self.activation)
         return {"toxicity_score": scores.tolist()}
 
     def _outputs(self, texts: Sequence[str]) -> np.ndarray:

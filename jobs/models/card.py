@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.runtime.errors import ModelProblem
+from udfs.class_probability import Activation
 
 CARD_FILE: Final = "model.yaml"
 Hex: Final = r"^[0-9a-f]{64}$"
@@ -66,9 +67,17 @@ class CardTokenizer(_Part):
 
 
 class CardOutput(_Part):
-    """What comes out."""
+    """What comes out: an embedding, or one output a class.
+
+    Attributes:
+        dimension: length of the embedding, or number of the classes.
+        index: of a classifier, the class that is wanted.
+        activation: of a classifier, what makes its outputs probabilities.
+    """
 
     dimension: int = Field(ge=1)
+    index: int = Field(default=0, ge=0)
+    activation: Activation = "none"
 
 
 class CardEmbedding(_Part):

@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from jobs.demo import scenes
-from jobs.models import heads, trial
+from jobs.models import described, heads
 from jobs.models.card import HEAD_COLUMNS, Card
+from jobs.models.described import File
 from jobs.runtime.errors import ModelProblem
 from udfs.clip import ClipImage, ClipText
 from udfs.embedding import cosine, unpack
@@ -112,7 +113,7 @@ def in_folder(folder: Path) -> Examples:
     return Examples(pictures, texts)
 
 
-def values(card: Card, file: trial.File, examples: Examples) -> Values:
+def values(card: Card, file: File, examples: Examples) -> Values:
     """What a model gives for some examples.
 
     Raises:
@@ -122,7 +123,7 @@ def values(card: Card, file: trial.File, examples: Examples) -> Values:
     if card.task == "clip":
         return _clip_values(card, file, examples)
     if card.task in HEAD_COLUMNS:
-        made = trial.head(card, file)
+        made = described.head(card, file)
         scores = made.finish(heads.probes(made.dimension, seed=1, rows=_PROBES))
         return Values({}, {name: np.array(found) for name, found in scores.items()})
     if card.task == "nsfw":
@@ -135,8 +136,8 @@ def values(card: Card, file: trial.File, examples: Examples) -> Values:
     )
 
 
-def _clip_values(card: Card, file: trial.File, examples: Examples) -> Values:
-    made = trial.clip(card, file)
+def _clip_values(card: Card, file: File, examples: Examples) -> Values:
+    made = described.clip(card, file)
     image, text = ClipImage(made), ClipText(made)
     looks = [
         unpack(image.finish([image.prepare(picture) for picture in some])["clip_embedding"])

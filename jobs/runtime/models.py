@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.models.card import Card
 from jobs.runtime import signals, strict_yaml
-from jobs.runtime.cards import Card
 from jobs.runtime.config import Config
-from jobs.runtime.errors import ConfigError, ModelProblem
+from jobs.runtime.errors import ConfigError
 from jobs.runtime.signals import Shelf
 from schemas import image_signals, text_signals
 from udfs import image_codec
@@ -21,7 +21,7 @@ from udfs.embedding_signals import embedding_signals_udf
 from udfs.examine import FACTS
 from udfs.identity import digest
 from udfs.image_signals import image_signals_udf
-from udfs.model_file import ModelMismatch
+from udfs.isolation import Limits
 from udfs.signal_set import Signal
 from udfs.signal_set import digest as set_digest
 from udfs.text_signals import text_signals_udf
@@ -129,7 +129,14 @@ def scoring(config: Config, spark: SparkSession | None = None) -> Scoring:
         ConfigError: a signal is not known, or asks for a model that is not named.
     """
     shelf = Shelf(config, spark)
-    of_images = _chosen("signals.image", config.signals.image, signals.IMAGE, shelf)
+    seen_or_derived = {**signals.IMAGE, **signals.DERIVED}
+    of_images = _chosen("signals.image", config.signals.image, seen_or_derived, shelf)
+    derived = [name for name in of_images if name in signals.DERIVED]
+    if derived and CLIP not in of_images:
+        raise ConfigError(
+            f"signals.image got {derived[0]} without {CLIP}; allowed beside {CLIP}, whose"
+            " embeddings it reads"
+        )
     of_texts = _chosen("signals.text", config.signals.text, signals.TEXT, shelf)
     return Scoring(
         images=image_side(of_images, config, shelf),
@@ -153,7 +160,10 @@ def image_side(chosen: Mapping[str, Any], config: Config, shelf: Shelf) -> Side:
         table=image_signals.TABLE,
         key="media_sha256",
         signals=chosen,
-        build=lambda some: image_signals_udf(some, max_pixels=config.ingest.max_pixels),
+        build=partial(
+            image_signals_udf, max_pixels=config.ingest.max_pixels, isolation=_limits(config)
+        ),
+        derived=frozenset(signals.DERIVED),
         rules=(image_codec.VERSION,),
         facts=("provider", *FACTS),
         models={
@@ -175,27 +185,10 @@ def text_side(chosen: Mapping[str, Any], shelf: Shelf) -> Side:
     )
 
 
+def _limits(config: Config) -> Limits:
+    return Limits(config.scoring.deadline_s, config.scoring.memory_bytes)
+
+
 def _sha256(shelf: Shelf, task: str, role: str) -> str | None:
     card = shelf.taken.get(task)
     return card.file(role).sha256 if card else None
-
-
-def check(config: Config) -> Mapping[str, str]:
-    """Load every signal that runs a network and try it once.
-
-    Returns:
-        side and signal -> the execution provider that runs it.
-
-    Raises:
-        ModelProblem: one does not do what its card says.
-    """
-    found = scoring(config)
-    try:
-        loaded = {
-            f"{side} {name}": signal.load()
-            for side, of_side in (("image", found.images), ("text", found.texts))
-            for name, signal in of_side.signals.items()
-        }
-    except (ModelMismatch, RuntimeError, ValueError) as error:
-        raise ModelProblem(str(error)) from error
-    return {name: provider for name, provider in loaded.items() if provider is not None}

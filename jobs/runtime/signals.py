@@ -3,15 +3,26 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from pyspark.sql import SparkSession
 
+from jobs.models import described
+from jobs.models.card import Card, check_fits
+from jobs.models.described import File
 from jobs.runtime import cards, distribution
-from jobs.runtime.cards import Card
 from jobs.runtime.config import Config
-from jobs.runtime.errors import ConfigError, ModelProblem
-from udfs.clip import Clip, ClipImage, ClipText, Preprocessing, Tokenizer
+from jobs.runtime.errors import ConfigError
+from udfs.borders import Borders
+from udfs.clip import Clip, ClipImage, ClipText
+from udfs.codes import Codes
+from udfs.colours import Colours
+from udfs.crop_hash import CropHash
+from udfs.dhash import DHash
+from udfs.entropy import Entropy
+from udfs.exposure import Exposure
+from udfs.faces import Faces
+from udfs.heads import Head
 from udfs.image_signals import ImageSignal
 from udfs.language import Language
 from udfs.model_file import ModelFile
@@ -19,8 +30,12 @@ from udfs.nsfw import Nsfw
 from udfs.onnx_session import Placement
 from udfs.phash import PHash
 from udfs.sharpness import Sharpness
+from udfs.signal_set import Signal
+from udfs.text_area import TextArea
 from udfs.text_metrics import Metrics
 from udfs.text_signals import TextSignal
+
+_S = TypeVar("_S")
 
 
 @dataclass(frozen=True)
@@ -65,38 +80,52 @@ class Shelf:
         self.taken[task] = card
         return card, folder
 
+    def built(self, task: str, build: Callable[[Card, File, Placement], _S]) -> _S:
+        """What a model's card describes."""
+        card, _ = self.card(task)
+        return build(card, lambda role: self.network(task, role), self.placement)
+
     def clip(self) -> Clip:
-        """The dual encoder.
+        """The dual encoder."""
+        return self.built("clip", lambda card, file, _: described.clip(card, file))
+
+    def head(self, task: str) -> Head:
+        """A head on the embeddings of the dual encoder.
 
         Raises:
-            ModelProblem: as of `network`.
+            ModelProblem: it was trained on those of another.
         """
-        card, _ = self.card("clip")
-        if card.output is None:
-            raise ModelProblem(f"card {card.name} lacks output.dimension; add it")
-        return Clip(
-            image=self.network("clip", "image"),
-            text=self.network("clip", "text"),
-            tokenizer=Tokenizer(
-                kind=card.tokenizer.kind,
-                file=self.network("clip", "tokenizer"),
-                context_length=card.tokenizer.context_length,
-                pad_id=card.tokenizer.pad_id,
-            ),
-            preprocessing=Preprocessing(**card.preprocessing.model_dump()),
-            dimension=card.output.dimension,
-        )
+        check_fits(self.card(task)[0], self.card("clip")[0])
+        return self.built(task, described.head)
 
 
 # A new signal is a file in udfs/ and a line here.
 IMAGE: Final[Mapping[str, Callable[[Shelf], ImageSignal]]] = {
     "phash": lambda _: PHash(),
+    "dhash": lambda _: DHash(),
+    "crop_hash": lambda _: CropHash(),
     "sharpness": lambda _: Sharpness(),
-    "clip": lambda shelf: ClipImage(shelf.clip(), shelf.placement),
-    "nsfw": lambda shelf: Nsfw(shelf.network("nsfw"), shelf.placement),
+    "entropy": lambda _: Entropy(),
+    "exposure": lambda _: Exposure(),
+    "borders": lambda _: Borders(),
+    "colours": lambda _: Colours(),
+    "codes": lambda _: Codes(),
+    "clip": lambda at: ClipImage(at.clip(), at.placement),
+    "nsfw": lambda at: Nsfw(at.network("nsfw"), at.placement),
+    "text_area": lambda at: TextArea(at.network("text_area"), at.placement),
+    "faces": lambda at: Faces(at.network("faces"), at.placement),
+    "watermark": lambda at: at.built("watermark", described.watermark),
+}
+# Of the CLIP embedding, not of pixels.
+DERIVED: Final[Mapping[str, Callable[[Shelf], Signal]]] = {
+    "aesthetic": lambda at: at.head("aesthetic"),
+    "nsfw_head": lambda at: at.head("nsfw_head"),
+    "violence": lambda at: at.head("violence"),
 }
 TEXT: Final[Mapping[str, Callable[[Shelf], TextSignal]]] = {
     "metrics": lambda _: Metrics(),
-    "language": lambda shelf: Language(shelf.network("language")),
-    "clip": lambda shelf: ClipText(shelf.clip(), shelf.placement),
+    "language": lambda at: Language(at.network("language")),
+    "clip": lambda at: ClipText(at.clip(), at.placement),
+    "sentence": lambda at: at.built("sentence", described.sentence),
+    "toxicity": lambda at: at.built("toxicity", described.toxicity),
 }

@@ -8,7 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from schemas.error_classes import OK
-from udfs.classifier import Classifier, probability
+from udfs.class_probability import probability
+from udfs.classifier import Classifier
 from udfs.clip import Preprocessing
 from udfs.image_codec import Decoded
 from udfs.model_file import ModelMismatch

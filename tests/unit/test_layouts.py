@@ -12,7 +12,7 @@ import pytest
 import tokenizers
 from onnx import TensorProto, helper
 
-from jobs.models import layouts, network, tokens, trial
+from jobs.models import described, layouts, network, tokens
 from jobs.models.trial import picture
 from jobs.runtime import model_store, trials
 from jobs.runtime.cards import find, model_file
@@ -43,7 +43,7 @@ def added(source: Path, store: Path, **options) -> model_store.Added:
 
 def embeddings(found: model_store.Added, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     card = found.card
-    clip = trial.clip(card, lambda role: model_file(card.file(role), found.folder))
+    clip = described.clip(card, lambda role: model_file(card.file(role), found.folder))
     image, text = ClipImage(clip), ClipText(clip)
     looks = image.finish([image.prepare(picture(seed)) for seed in range(3)])
     return unpack(looks["clip_embedding"]), unpack(text.finish(texts)["clip_embedding"])

@@ -1,5 +1,4 @@
 import pickle
-import warnings
 from functools import partial
 
 import numpy as np
@@ -15,7 +14,7 @@ from sklearn.svm import LinearSVC
 from infra.profanity.convert import HERE, converted
 from udfs.clip_tokenizer import Tokenizer
 from udfs.model_file import ModelFile, ModelMismatch
-from udfs.toxicity import Toxicity, probabilities
+from udfs.toxicity import Toxicity
 
 NASTY = ["you stupid fool", "what a stupid rotten liar", "rotten fool", "go away rotten liar"]
 KIND = ["a red ball", "the lake at dawn", "what a sunny day", "go to the lake", "you and the dog"]
@@ -109,19 +108,10 @@ def test_a_usual_export_is_read_by_its_card(saved, tiny, label, activation, scor
     assert made.finish(["a", "red ball"])["toxicity_score"] == pytest.approx([score] * 2)
 
 
-def test_far_logits_overflow_nothing() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        far = np.array([[1000.0, -1000.0]])
-        assert probabilities(far, "sigmoid").tolist() == [[1, 0]]
-        assert probabilities(far, "softmax").tolist() == [[1, 0]]
-        assert probabilities(far, "none").tolist() == far.tolist()
-
-
 @pytest.mark.parametrize("value", [1.5, -0.1, np.nan])
 def test_a_score_that_is_no_probability_is_an_error(saved, tiny, value) -> None:
     made = Toxicity(saved(with_outputs([value], "scores")), tiny.tokenizer)
-    with pytest.raises(ValueError, match="outside"):
+    with pytest.raises(ValueError, match="outside|not finite"):
         made.finish(["a"])
 
 
