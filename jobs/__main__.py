@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from jobs import models_cli
 from jobs.runtime.config import Config, load
 from jobs.runtime.errors import ConfigError, NotFound, SluiceError
 
@@ -471,6 +472,9 @@ def report(
     from jobs import cycle
 
     out.print(f"report: {cycle.report_again(planned)}")
+
+
+models_cli.add_to(models_app, _command, _config)
 
 
 def _repeat(planned: Any, period_s: float) -> None:

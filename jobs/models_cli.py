@@ -123,7 +123,8 @@ def list_models(as_json: JsonOption = False) -> None:
         return
     for row in rows:
         digests: Any = row["sha256"]
-        row["sha256"] = " ".join(f"{role} {digest[:12]}" for role, digest in digests.items())
+        row["sha256"] = " ".join(digest[:12] for digest in digests.values())
+        row["licence"] = str(row["licence"]).split(" (")[0]  # of what, the card says
     _show(rows)
 
 

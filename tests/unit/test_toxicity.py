@@ -111,7 +111,7 @@ def test_a_usual_export_is_read_by_its_card(saved, tiny, label, activation, scor
 @pytest.mark.parametrize("value", [1.5, -0.1, np.nan])
 def test_a_score_that_is_no_probability_is_an_error(saved, tiny, value) -> None:
     made = Toxicity(saved(with_outputs([value], "scores")), tiny.tokenizer)
-    with pytest.raises(ValueError, match="outside|not finite"):
+    with pytest.raises(ValueError, match=r"outside|not finite"):
         made.finish(["a"])
 
 
