@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Final, ParamSpec
+from typing import Annotated, Any, Final, Literal, ParamSpec
 
 import typer
 from rich.console import Console
@@ -465,6 +465,47 @@ def models_check(
 
     checked = models.check(_config(config or config_option, overrides))
     out.print(_table(["model", "provider"], list(checked.items())))
+
+
+@models_app.command("export")
+@_command
+def models_export(
+    model: Annotated[
+        str,
+        typer.Argument(help="an open_clip name, or a checkpoint folder of open_clip, transformers"),
+    ],
+    folder: Annotated[Path, typer.Argument(help="new folder, for models.clip to name")],
+    pretrained: Annotated[
+        str | None, typer.Option(help="open_clip's tag of weights, or a checkpoint of that name")
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16"], typer.Option(help="of weights and arithmetic")
+    ] = "fp32",
+    licence: Annotated[str, typer.Option(help="of the weights, for the card")] = "not stated",
+    seed: Annotated[
+        int | None, typer.Option(help="of random weights, to try an export without any")
+    ] = None,
+    is_verified: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="compare with torch, refuse what is off")
+    ] = True,
+) -> None:
+    """Turn a torch checkpoint into a model folder; needs infra/locks/export.txt."""
+    from jobs import export
+
+    with err.status("exporting …"):
+        source = export.source(model, pretrained=pretrained, seed=seed)
+        drift = export.write(
+            source, folder, precision=precision, licence=licence, is_verified=is_verified
+        )
+    if drift is None:
+        out.print("not compared with torch (--no-verify)")
+    else:
+        rows = [
+            ["image", f"{drift.image:.6f}", f"{drift.image_centred:.6f}"],
+            ["text", f"{drift.text:.6f}", f"{drift.text_centred:.6f}"],
+        ]
+        out.print(_table(["least cosine to torch", "as it is", "less the mean"], rows))
+    out.print(f"wrote {folder}: name it as models.clip", soft_wrap=True)
 
 
 def _repeat(planned: Any, period_s: float) -> None:

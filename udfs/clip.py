@@ -1,5 +1,6 @@
 """CLIP's two encoders, from any standard two-file ONNX export."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
@@ -25,12 +26,10 @@ _OUTPUTS: Final = (  # names in the exports of optimum, immich, SigLIP 2, in ord
 )
 _IDS: Final = ("input_ids", "text")  # optimum, immich
 _MASK: Final = "attention_mask"
-_INTERPOLATIONS: Final = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-}
 _MOST_ASPECT: Final = 8  # chosen: a 1:20000 strip must not be resized whole for its centre
+_SUPPORT: Final = 3  # source pixels to each side of one, of Pillow's widest filter, lanczos
 _Three = tuple[float, float, float]
+_Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest", "box", "hamming"]
 
 
 @dataclass(frozen=True)
@@ -40,17 +39,21 @@ class Preprocessing:
     Attributes:
         size_px: side of the square that goes in.
         resize: ``shortest`` = shorter side to size_px, then the centre (CLIP); ``squash`` =
-            both sides to size_px (SigLIP).
+            both sides to size_px (SigLIP); ``longest`` = longer side to size_px, then a border.
         interpolation: how the picture is resized.
         mean: per channel, of values in [0, 1].
         std: per channel, of values in [0, 1].
+        fill: grey of the border that ``longest`` adds, 0 to 255.
+        resize_px: what the sides are resized to before the centre is taken; null = size_px.
     """
 
     size_px: int = 224
-    resize: Literal["shortest", "squash"] = "shortest"
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize: Literal["shortest", "squash", "longest"] = "shortest"
+    interpolation: _Interpolation = "bicubic"
     mean: _Three = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip.py
     std: _Three = (0.26862954, 0.26130258, 0.27577711)  # the same
+    fill: int = 0  # open_clip transform.py
+    resize_px: int | None = None
 
     def crop(self, image: Image.Image) -> np.ndarray:
         """The square of the picture that goes in.
@@ -61,14 +64,21 @@ class Preprocessing:
         Returns:
             (size_px, size_px, 3) uint8.
         """
-        side = self.size_px
+        side, inner = self.size_px, self.resize_px or self.size_px
+        resampling = Image.Resampling[self.interpolation.upper()]
         if self.resize == "squash":
-            return np.asarray(image.resize((side, side), _INTERPOLATIONS[self.interpolation]))
-        shorter = min(image.size)
-        image = _centre(image, (shorter * _MOST_ASPECT, shorter * _MOST_ASPECT))
-        width, height = (side * length // shorter for length in image.size)
-        resized = image.resize((width, height), _INTERPOLATIONS[self.interpolation])
-        return np.asarray(_centre(resized, (side, side)))
+            resized = image.resize((inner, inner), resampling)
+        elif self.resize == "longest":
+            ratio = max(image.size) / inner
+            width, height = (max(1, round(length / ratio)) for length in image.size)
+            resized = image.resize((width, height), resampling)
+        else:
+            shorter = min(image.size)
+            width, height = (inner * length // shorter for length in image.size)
+            if max(image.size) > shorter * _MOST_ASPECT:
+                return np.asarray(_part(image, (width, height), side, resampling))
+            resized = image.resize((width, height), resampling)
+        return np.asarray(_square(resized, side, self.fill))
 
     def normalise(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         """Standardised channels first.
@@ -142,7 +152,7 @@ class ClipImage:
     @property
     def version(self) -> str:
         """Rule, preprocessing and model."""
-        return f"clip_image/1:{self.clip.image.sha256}:{self.clip.preprocessing}"
+        return f"clip_image/2:{self.clip.image.sha256}:{self.clip.preprocessing}"
 
     def load(self) -> str:
         """Open the network in this process and try it; the provider that runs it.
@@ -208,13 +218,39 @@ class ClipText:
         return infer(network, feeds, _output(network))
 
 
-def _centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The middle of a picture, no larger than a size; the whole, where it is smaller."""
-    width, height = min(image.width, size[0]), min(image.height, size[1])
-    if (width, height) == image.size:
+def _square(image: Image.Image, side: int, fill: int) -> Image.Image:
+    """The middle of a picture, with a border where it is smaller; rounded as open_clip does."""
+    if image.size == (side, side):
         return image
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
+    left, top = (
+        round((length - side) / 2) if length >= side else -((side - length) // 2)
+        for length in image.size
+    )
+    square = Image.new("RGB", (side, side), (fill, fill, fill))
+    square.paste(image, (-left, -top))
+    return square
+
+
+def _part(
+    image: Image.Image, size: tuple[int, int], side: int, resampling: Image.Resampling
+) -> Image.Image:
+    """The middle of what a picture would be at a size, without making the rest of it."""
+    (x, left, right), (y, top, bottom) = (
+        _needed(*lengths, side) for lengths in zip(image.size, size, strict=True)
+    )
+    near = image.crop((x[0], y[0], x[1], y[1]))
+    # In Pillow's own order, which shows: it rounds to bytes between the two.
+    wide = near.resize((side, near.height), resampling, (left, 0, right, near.height))
+    return wide.resize((side, side), resampling, (0, top, side, bottom))
+
+
+def _needed(source: int, target: int, side: int) -> tuple[tuple[int, int], float, float]:
+    """Which pixels the middle of a resized side is made of, and from where to where in them."""
+    corner = round((target - side) / 2)
+    start, stop = (at * source / target for at in (corner, corner + side))
+    reach = math.ceil(_SUPPORT * max(1, source / target))
+    first, last = max(0, math.floor(start) - reach), min(source, math.ceil(stop) + reach)
+    return (first, last), start - first, stop - first
 
 
 def _output(network: ort.InferenceSession) -> str:

@@ -39,10 +39,14 @@ class CardPreprocessing(_Part):
     """How the image network wants its picture; CLIP's own values by default."""
 
     size_px: int = Field(default=224, ge=1)
-    resize: Literal["shortest", "squash"] = "shortest"
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize: Literal["shortest", "squash", "longest"] = "shortest"
+    interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest", "box", "hamming"] = (
+        "bicubic"
+    )
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    fill: int = Field(default=0, ge=0, le=255)
+    resize_px: int | None = Field(default=None, ge=1)
 
 
 class CardTokenizer(_Part):
@@ -51,6 +55,7 @@ class CardTokenizer(_Part):
     kind: Literal["clip_bpe", "tokenizer_json"] = "clip_bpe"
     context_length: int = Field(default=77, ge=2)
     pad_id: int = Field(default=0, ge=0)
+    cleaning: Literal["none", "whitespace", "lower", "canonicalize"] | None = None
 
 
 class CardOutput(_Part):
