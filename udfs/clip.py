@@ -45,6 +45,8 @@ class Preprocessing:
         std: per channel, of values in [0, 1].
         fill: grey of the border that ``longest`` adds, 0 to 255.
         resize_px: what the sides are resized to before the centre is taken; null = size_px.
+        half_pixel: where a centre half a pixel off goes: ``even`` = to the nearest even corner
+            (torchvision, open_clip), ``down`` = to the lower one (transformers).
     """
 
     size_px: int = 224
@@ -54,6 +56,7 @@ class Preprocessing:
     std: _Three = (0.26862954, 0.26130258, 0.27577711)  # the same
     fill: int = 0  # open_clip transform.py
     resize_px: int | None = None
+    half_pixel: Literal["even", "down"] = "even"
 
     def crop(self, image: Image.Image) -> np.ndarray:
         """The square of the picture that goes in.
@@ -64,7 +67,7 @@ class Preprocessing:
         Returns:
             (size_px, size_px, 3) uint8.
         """
-        side, inner = self.size_px, self.resize_px or self.size_px
+        inner = self.resize_px or self.size_px
         resampling = Image.Resampling[self.interpolation.upper()]
         if self.resize == "squash":
             resized = image.resize((inner, inner), resampling)
@@ -76,9 +79,9 @@ class Preprocessing:
             shorter = min(image.size)
             width, height = (inner * length // shorter for length in image.size)
             if max(image.size) > shorter * _MOST_ASPECT:
-                return np.asarray(_part(image, (width, height), side, resampling))
+                return np.asarray(self._part(image, (width, height), resampling))
             resized = image.resize((width, height), resampling)
-        return np.asarray(_square(resized, side, self.fill))
+        return np.asarray(self._square(resized))
 
     def normalise(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         """Standardised channels first.
@@ -96,6 +99,39 @@ class Preprocessing:
             np.multiply(crop.transpose(2, 0, 1), scale, out=target)
             target -= shift
         return pixels
+
+    def _square(self, image: Image.Image) -> Image.Image:
+        """The middle of a picture, with a border where it is smaller."""
+        side = self.size_px
+        if image.size == (side, side):
+            return image
+        left, top = (
+            self._corner(length) if length >= side else -((side - length) // 2)
+            for length in image.size
+        )
+        square = Image.new("RGB", (side, side), (self.fill, self.fill, self.fill))
+        square.paste(image, (-left, -top))
+        return square
+
+    def _part(
+        self, image: Image.Image, size: tuple[int, int], resampling: Image.Resampling
+    ) -> Image.Image:
+        """The middle of what a picture would be at a size, without making the rest of it."""
+        (x, left, right), (y, top, bottom) = (
+            _needed(source, target, self._corner(target), self.size_px)
+            for source, target in zip(image.size, size, strict=True)
+        )
+        near = image.crop((x[0], y[0], x[1], y[1]))
+        # In Pillow's own order, which shows: it rounds to bytes between the two.
+        wide = (self.size_px, near.height)
+        near = near.resize(wide, resampling, (left, 0, right, near.height))
+        square = (self.size_px, self.size_px)
+        return near.resize(square, resampling, (0, top, self.size_px, bottom))
+
+    def _corner(self, length: int) -> int:
+        """Where the middle of a side begins."""
+        beyond = length - self.size_px
+        return beyond // 2 if self.half_pixel == "down" else round(beyond / 2)
 
 
 @dataclass(frozen=True)
@@ -218,35 +254,10 @@ class ClipText:
         return infer(network, feeds, _output(network))
 
 
-def _square(image: Image.Image, side: int, fill: int) -> Image.Image:
-    """The middle of a picture, with a border where it is smaller; rounded as open_clip does."""
-    if image.size == (side, side):
-        return image
-    left, top = (
-        round((length - side) / 2) if length >= side else -((side - length) // 2)
-        for length in image.size
-    )
-    square = Image.new("RGB", (side, side), (fill, fill, fill))
-    square.paste(image, (-left, -top))
-    return square
-
-
-def _part(
-    image: Image.Image, size: tuple[int, int], side: int, resampling: Image.Resampling
-) -> Image.Image:
-    """The middle of what a picture would be at a size, without making the rest of it."""
-    (x, left, right), (y, top, bottom) = (
-        _needed(*lengths, side) for lengths in zip(image.size, size, strict=True)
-    )
-    near = image.crop((x[0], y[0], x[1], y[1]))
-    # In Pillow's own order, which shows: it rounds to bytes between the two.
-    wide = near.resize((side, near.height), resampling, (left, 0, right, near.height))
-    return wide.resize((side, side), resampling, (0, top, side, bottom))
-
-
-def _needed(source: int, target: int, side: int) -> tuple[tuple[int, int], float, float]:
-    """Which pixels the middle of a resized side is made of, and from where to where in them."""
-    corner = round((target - side) / 2)
+def _needed(
+    source: int, target: int, corner: int, side: int
+) -> tuple[tuple[int, int], float, float]:
+    """Which pixels a part of a resized side is made of, and from where to where in them."""
     start, stop = (at * source / target for at in (corner, corner + side))
     reach = math.ceil(_SUPPORT * max(1, source / target))
     first, last = max(0, math.floor(start) - reach), min(source, math.ceil(stop) + reach)

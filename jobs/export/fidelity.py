@@ -59,8 +59,8 @@ class Drift:
 
     @property
     def least(self) -> float:
-        """Least cosine of all."""
-        return min(self.image, self.image_centred, self.text, self.text_centred)
+        """Least cosine of all; NaN where one is."""
+        return float(np.min([self.image, self.image_centred, self.text, self.text_centred]))
 
 
 def clip(card: Card, folder: Path) -> Clip:

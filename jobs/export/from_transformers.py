@@ -106,6 +106,7 @@ def _preprocessing(processor: Any, folder: Path) -> CardPreprocessing:
             "size_px": outer[0],
             "resize_px": None if inner == outer[0] else inner,
             "resize": "shortest" if shorter else "squash",
+            "half_pixel": "down",  # transformers' own centre, beside torchvision's
             "interpolation": _RESAMPLING[Image.Resampling(processor.resample)],
             "mean": tuple(processor.image_mean),
             "std": tuple(processor.image_std),

@@ -47,6 +47,7 @@ class CardPreprocessing(_Part):
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     fill: int = Field(default=0, ge=0, le=255)
     resize_px: int | None = Field(default=None, ge=1)
+    half_pixel: Literal["even", "down"] = "even"
 
 
 class CardTokenizer(_Part):

@@ -5,9 +5,12 @@ the set was taken off. Run by `make test-export`.
 """
 
 import dataclasses
+import hashlib
 import io
 import json
 import random
+import unicodedata
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,6 +27,7 @@ from tests.export import pictures
 from udfs.clip_tokenizer import Tokenizer as Ours
 from udfs.clip_tokenizer import clip_bpe
 from udfs.image_codec import decode
+from udfs.model_file import ModelFile
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch, timm and transformers warn freely
 
@@ -54,7 +58,8 @@ def strings(count: int) -> list[str]:
     while len(made) < count:
         caption = scenes.caption(scenes.draw(rng, split="held_out"), rng)
         first, last = chars.choice(blocks)
-        noise = "".join(chr(chars.randint(first, last)) for _ in range(chars.randint(1, 60)))
+        drawn = (chr(chars.randint(first, last)) for _ in range(chars.randint(1, 60)))
+        noise = "".join(c for c in drawn if unicodedata.category(c) != "Cn")
         odd = [caption.upper(), f"“{caption}” &amp; <b>{len(made)}</b>", f"{caption} {noise}"]
         odd += [noise, noise.replace("a", " "), caption * 9, f"{caption}'s {len(made) / 7:.3f} %"]
         made.append(chars.choice([caption, *odd]))
@@ -71,7 +76,7 @@ def unigram(tmp_path_factory):
     trainer = trainers.UnigramTrainer(
         vocab_size=900, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>"
     )
-    made.train_from_iterator(strings(3000), trainer)
+    made.train_from_iterator([text for text in strings(3000) if text.isascii()], trainer)
     made.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 1)]
     )
@@ -180,8 +185,8 @@ def test_pixels_are_the_frameworks_own(request, images, name):
     for image in images:
         apart = np.abs(ours.normalise([ours.crop(image)])[0] - source.pixels(image))
         is_strip = max(image.size) > 8 * min(image.size)
-        # a strip's middle is resized alone: some bytes are rounded to their neighbour
-        assert apart.max() < (1.01 * step if is_strip else 1e-5), image.size
+        # a strip's middle is resized alone, in two passes of which each rounds to bytes
+        assert apart.max() < (2.01 * step if is_strip else 1e-5), image.size
         assert np.mean(apart > 1e-5) < 0.01
 
 
@@ -195,6 +200,19 @@ def test_plain_files_are_decoded_as_the_reference_decodes_them(files, vit_b_32):
         theirs = vit_b_32.pixels(Image.open(io.BytesIO(file.content)))
         apart = np.abs(ours.normalise([ours.crop(image)])[0] - theirs)
         assert apart.max() < 0.0151, file.name  # one step of a byte
+
+
+def test_ids_equal_open_clips_for_every_character_of_unicode():
+    """But for those that are newer than this Python: two packages know them from a date on."""
+    import open_clip
+
+    known = (c for c in map(chr, range(0x110000)) if unicodedata.category(c) not in ("Cn", "Cs"))
+    # private ones are no letters anywhere; the ideographs and syllables are sampled
+    some = [c for c in known if unicodedata.category(c) != "Co"]
+    given = [f"a{c}b{c}1'{c}" for n, c in enumerate(some) if ord(c) < 0x3400 or n % 7 == 0]
+    theirs = open_clip.get_tokenizer("ViT-B-32")(given).numpy()
+    ours = Ours("clip_bpe", clip_bpe()).encode(given).ids
+    assert [t for t, a, b in zip(given, ours, theirs, strict=True) if (a != b).any()] == []
 
 
 def test_ids_equal_open_clips_on_ten_thousand_strings():
@@ -212,16 +230,10 @@ def test_ids_equal_a_siglips_on_ten_thousand_strings(request, name, tmp_path):
     source = request.getfixturevalue(name)
     path = tmp_path / "tokenizer.json"
     path.write_bytes(source.tokenizer_json)
-    file = cards.model_file(cards.CardFile(path=path.name, sha256=_sha256(path)), tmp_path)
+    file = ModelFile(hashlib.sha256(source.tokenizer_json).hexdigest(), partial(str, path))
     given = strings(10_000)
     ours = Ours(file=file, **source.tokenizer.model_dump()).encode(given).ids
     assert (ours == source.ids(given)).all()
-
-
-def _sha256(path):
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
@@ -239,7 +251,9 @@ def test_every_resize_mode_of_open_clip(images, mode, interpolation):
             assert mode == "longest"
             continue
         apart = np.abs(ours.normalise([ours.crop(image)])[0] - expected)
-        assert apart.max() < 0.0151, image.size
+        # one step of a byte in the least of the stds; two where a strip's middle is made alone
+        assert apart.max() < 2.01 / 255 / 0.26130258, image.size
+        assert np.mean(apart > 1e-5) < 0.01
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

@@ -40,11 +40,14 @@ def reference_tables():
 def reference_words(text: str) -> list[str]:
     """Letters in runs, numbers one by one, the rest in runs; contractions first."""
     kinds = "".join(
-        {"L": "l", "N": "n"}.get(unicodedata.category(c)[0], "s" if c == " " else "o") for c in text
+        "l"
+        if c == "\u0345"
+        else {"L": "l", "N": "n"}.get(unicodedata.category(c)[0], "s" if c == " " else "o")
+        for c in text
     )
     words, at = [], 0
     while at < len(text):
-        contraction = re.match("'(?:s|t|re|ve|m|ll|d)", text[at:])
+        contraction = re.match("'(?:s|\u017f|t|re|ve|m|ll|d)", text[at:])
         run = re.match("l+|n|o+|s", kinds[at:])
         assert run is not None
         length = len((contraction or run).group())
@@ -99,6 +102,7 @@ def test_known_captions_have_clips_ids(text, expected) -> None:
         "a < b &amp;amp; c",
         "schÃ¶n mojibake",
         "<start_of_text> <|endoftext|> </w>",
+        "it'\u017f a\u0345b",
         "x" * 500,
         "a " * 200,
     ],
@@ -159,6 +163,25 @@ def test_a_files_own_length_and_padding_give_way_to_the_card(saved) -> None:
         [START, 320, 1125, 539, 320, 2368, END, 1, 1],
         [START, 320, END, 1, 1, 1, 1, 1, 1],
     ]
+
+
+@pytest.mark.parametrize(
+    ("cleaning", "expected"),
+    [
+        ("none", " It&apos;s  A_Cat! "),
+        ("whitespace", "It's A_Cat!"),
+        ("lower", "it's a_cat!"),
+        ("canonicalize", "its a cat"),
+        (None, " It&apos;s  A_Cat! "),
+    ],
+)
+def test_a_text_is_cleaned_as_the_card_says(saved, cleaning, expected) -> None:
+    file = saved(tokenizer.load().to_str().encode())
+    plain = Tokenizer("tokenizer_json", file)
+    made = Tokenizer("tokenizer_json", file, cleaning=cleaning)
+    ids = made.encode([" It&apos;s  A_Cat! "]).ids
+    assert ids.tolist() == plain.encode([expected]).ids.tolist()
+    assert (made.version == plain.version) == (cleaning is None)
 
 
 def test_an_altered_file_is_refused(saved) -> None:
