@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, ParamSpec
+from typing import Annotated, Any, Final, ParamSpec
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from jobs import models_cli
 from jobs.runtime.config import Config, load
 from jobs.runtime.errors import ConfigError, NotFound, SluiceError
 
@@ -207,6 +208,27 @@ def stage(
 
 @app.command()
 @_command
+def backfill(
+    signals: Annotated[str, typer.Option("--signals", help="names, e.g. phash,sharpness")],
+    config_option: ConfigOption = None,
+    overrides: SetOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Measure signals on all that is stored, where it lacks them; nothing is decided anew."""
+    settings = _config(config_option, overrides)
+    with err.status("starting Spark …"):
+        from jobs import cycle
+        from jobs.runtime.session import session
+
+        spark = session(settings, app="sluice", is_verbose=verbose)
+    names = [name.strip() for name in signals.split(",") if name.strip()]
+    with err.status("working …"):
+        planned = cycle.backfill(settings, spark, names)
+    _show_signal_sets(planned.scoring)
+
+
+@app.command()
+@_command
 def status(
     config: ConfigArgument = None,
     config_option: ConfigOption = None,
@@ -242,14 +264,13 @@ def sql(
     """Ask the tables by their names, such as bronze.samples or gold.default."""
     from pyspark.errors import PySparkException
 
-    from udfs.embedding import clip_score_udf, embedding_to_array_udf
-
     planned = _plan(_config(config_option, None), verbose=verbose)
     _require_tables(planned)
+    from jobs.runtime import sql_functions
+
     planned.warehouse.register()
     spark = planned.warehouse.spark
-    spark.udf.register("cosine", clip_score_udf())
-    spark.udf.register("embedding_to_array", embedding_to_array_udf())
+    sql_functions.register(spark, planned.scoring)
     try:
         found = spark.sql(query)
         fetched = found.limit(rows + 1).collect() if found.columns else []
@@ -467,45 +488,7 @@ def models_check(
     out.print(_table(["model", "provider"], list(checked.items())))
 
 
-@models_app.command("export")
-@_command
-def models_export(
-    model: Annotated[
-        str,
-        typer.Argument(help="an open_clip name, or a checkpoint folder of open_clip, transformers"),
-    ],
-    folder: Annotated[Path, typer.Argument(help="new folder, for models.clip to name")],
-    pretrained: Annotated[
-        str | None, typer.Option(help="open_clip's tag of weights, or a checkpoint of that name")
-    ] = None,
-    precision: Annotated[
-        Literal["fp32", "fp16"], typer.Option(help="of weights and arithmetic")
-    ] = "fp32",
-    licence: Annotated[str, typer.Option(help="of the weights, for the card")] = "not stated",
-    seed: Annotated[
-        int | None, typer.Option(help="of random weights, to try an export without any")
-    ] = None,
-    is_verified: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="compare with torch, refuse what is off")
-    ] = True,
-) -> None:
-    """Turn a torch checkpoint into a model folder; needs infra/locks/export.txt."""
-    from jobs import export
-
-    with err.status("exporting …"):
-        source = export.source(model, pretrained=pretrained, seed=seed)
-        drift = export.write(
-            source, folder, precision=precision, licence=licence, is_verified=is_verified
-        )
-    if drift is None:
-        out.print("not compared with torch (--no-verify)")
-    else:
-        rows = [
-            ["image", f"{drift.image:.6f}", f"{drift.image_centred:.6f}"],
-            ["text", f"{drift.text:.6f}", f"{drift.text_centred:.6f}"],
-        ]
-        out.print(_table(["least cosine to torch", "as it is", "less the mean"], rows))
-    out.print(f"wrote {folder}: name it as models.clip", soft_wrap=True)
+models_cli.add_to(models_app, _command, _config)
 
 
 def _repeat(planned: Any, period_s: float) -> None:
@@ -595,7 +578,7 @@ def _show_plan(config: Config) -> None:
             soft_wrap=True,
         )
     out.print(f"stages {', '.join(cycle.STAGE_NAMES)} on {config.spark.master}")
-    out.print(f"image signal set {scoring.images.signal_set}, text {scoring.texts.signal_set}")
+    _show_signal_sets(scoring)
     for card in scoring.cards:
         note = " (demonstration)" if card.is_demonstration else ""
         out.print(f"model {card.name}{note}: {card.task}, {card.licence}")
@@ -607,6 +590,11 @@ def _show_plan(config: Config) -> None:
         )
     )
     out.print("nothing was done (--dry-run)")
+
+
+def _show_signal_sets(scoring: Any) -> None:
+    for name, side in (("image", scoring.images), ("text", scoring.texts)):
+        out.print(f"{name} signal set {side.signal_set}: {', '.join(side.signals)}")
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:

@@ -24,9 +24,9 @@ from jobs import (
 )
 from jobs.fetch import stage as fetch
 from jobs.recipe import Recipe
-from jobs.runtime import dumps, lineage, models, quality, streams
+from jobs.runtime import dumps, lineage, models, quality, signals, streams, strict_yaml
 from jobs.runtime.config import Config
-from jobs.runtime.errors import GateFailed, NotFound
+from jobs.runtime.errors import ConfigError, GateFailed, NotFound
 from jobs.runtime.lineage import Outcome, Run
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Stage
@@ -170,10 +170,43 @@ def run(planned: Plan, *, command: str) -> Run:
     return run
 
 
-def run_alone(planned: Plan, name: str) -> None:
-    """One stage as a run of its own, recorded but not reported."""
-    with _tracked(planned, f"stage {name}", is_reported=False) as run:
-        run_stage(planned, name, run_id=run.run_id)
+def run_alone(planned: Plan, *names: str) -> None:
+    """Some stages as a run of their own, recorded but not reported."""
+    with _tracked(planned, f"stage {' '.join(names)}", is_reported=False) as run:
+        for name in names:
+            run_stage(planned, name, run_id=run.run_id)
+
+
+def backfill(config: Config, spark: SparkSession, names: Sequence[str]) -> Plan:
+    """Measure some signals on all that is stored; what has them by the same version is left alone.
+
+    A configuration that lists them later takes the values over and runs nothing.
+
+    Args:
+        config: names the models.
+        spark: the session.
+        names: signals of images, of texts, or both.
+
+    Raises:
+        ConfigError: one is not known.
+    """
+    known = {score_images.NAME: signals.IMAGE, score_text.NAME: signals.TEXT}
+    for name in names:
+        if not any(name in of_side for of_side in known.values()):
+            allowed = [*signals.IMAGE, *signals.TEXT]
+            raise ConfigError(strict_yaml.unknown("--signals", name, dict.fromkeys(allowed)))
+    chosen = {
+        stage: tuple(name for name in of_side if name in names) for stage, of_side in known.items()
+    }
+    narrowed = config.signals.model_copy(
+        update={
+            "image": chosen[score_images.NAME] or config.signals.image,
+            "text": chosen[score_text.NAME] or config.signals.text,
+        }
+    )
+    planned = plan(config.model_copy(update={"signals": narrowed}), spark)
+    run_alone(planned, *(stage for stage, of_side in chosen.items() if of_side))
+    return planned
 
 
 @contextmanager

@@ -7,48 +7,48 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.media import COLUMNS, with_bytes
-from jobs.runtime.models import ImageScoring
+from jobs.runtime.models import Operator, Side
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import belonging
-from jobs.scoring import Score, score_once
-from schemas import image_signals, media
+from jobs.scoring import score_once
+from schemas import image_signals, media, signal_sets
 
 NAME: Final = "score_images"
 
 
-def transform(images: DataFrame, score: Score) -> DataFrame:
+def transform(images: DataFrame, operator: Operator) -> DataFrame:
     """One row of signals for each image.
 
     Args:
         images: columns of `jobs.media.COLUMNS`: nothing else crosses to Python.
-        score: the operator, a fake in tests of the plumbing.
+        operator: scores them, a fake in tests of the plumbing.
     """
-    return images.select(*COLUMNS).mapInArrow(with_bytes(score), image_signals.SIGNALS)
+    return images.select(*COLUMNS).mapInArrow(with_bytes(operator), image_signals.SIGNALS)
 
 
-def stage(scoring: ImageScoring) -> Stage:
+def stage(side: Side) -> Stage:
     """The stage for a signal set; another set has its own checkpoint and sees all images."""
 
     def process(batch: Batch) -> Outcome:
-        return _process(batch, scoring)
+        return _process(batch, side)
 
     return Stage(
         name=NAME,
-        checkpoint=scoring.signal_set,
+        checkpoint=side.signal_set,
         source=media.TABLE,
         # Keys only: the bytes are fetched for those that need them.
         columns=("media_sha256", F.col("batch").alias("source_batch")),
         where=F.col("mime").startswith("image/"),
         process=process,
-        outputs=(image_signals.TABLE,),
+        outputs=(image_signals.TABLE, signal_sets.TABLE),
     )
 
 
-def _process(batch: Batch, scoring: ImageScoring) -> Outcome:
-    def score(todo: DataFrame) -> DataFrame:
-        return transform(content(batch.warehouse.read(media.TABLE), todo), scoring.operator)
+def _process(batch: Batch, side: Side) -> Outcome:
+    def score(todo: DataFrame, operator: Operator) -> DataFrame:
+        return transform(content(batch.warehouse.read(media.TABLE), todo), operator)
 
-    return score_once(batch, image_signals.TABLE, key="media_sha256", scoring=scoring, score=score)
+    return score_once(batch, side, score)
 
 
 def content(stored: DataFrame, wanted: DataFrame) -> DataFrame:

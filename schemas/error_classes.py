@@ -45,6 +45,9 @@ OF_FETCHES: Final = {  # met by fetch
 OF_SIGNALS: Final = {  # met where images and texts are scored
     "truncated_image": "image data that ends early",
     "corrupt_image": "image data that the decoder refuses",
+    "decoder_crashed": "a decoder or a signal ended its process: a fault, an abort, an exit",
+    "decoder_timeout": "decoding and preparing the signals took longer than the deadline",
+    "decoder_memory": "more memory than the limit, or killed by the kernel for want of it",
     "media_gone": "media kept by reference whose bytes its dump no longer holds where they were",
     "text_not_scored": "a text that a text signal failed on",
 }

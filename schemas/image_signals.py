@@ -3,6 +3,7 @@
 from typing import Final
 
 from pyspark.sql.types import (
+    ArrayType,
     BinaryType,
     BooleanType,
     FloatType,
@@ -67,13 +68,18 @@ SCHEMA: Final = StructType(
     [
         *SIGNALS.fields,
         field("signal_set", StringType(), "digest of the rules' versions and the models' sha256"),
-        field("clip_model", StringType(), "sha256 of the CLIP image network"),
-        field("nsfw_model", StringType(), "sha256 of the NSFW network"),
+        field("clip_model", StringType(), "sha256 of the CLIP image network", nullable=True),
+        field("nsfw_model", StringType(), "sha256 of the NSFW network", nullable=True),
+        field(
+            "computed",
+            ArrayType(StringType()),
+            "signals that ran for this row; the others were taken over from earlier sets",
+        ),
         field("scored_at", TimestampType(), "UTC"),
         field("batch", StringType(), "stage/checkpoint/batch that wrote the row"),
         field("run_id", StringType(), "run that wrote the row"),
     ]
 )
-VOLATILE: Final = ("scored_at", "batch", "run_id")
+VOLATILE: Final = ("computed", "scored_at", "batch", "run_id")
 CLUSTER_BY: Final = ("media_sha256",)
 CHECKS: Final = {"nsfw_is_probability": "nsfw_score IS NULL OR nsfw_score BETWEEN 0 AND 1"}

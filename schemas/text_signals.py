@@ -3,6 +3,7 @@
 from typing import Final
 
 from pyspark.sql.types import (
+    ArrayType,
     BinaryType,
     FloatType,
     IntegerType,
@@ -61,13 +62,18 @@ SCHEMA: Final = StructType(
     [
         *SIGNALS.fields,
         field("signal_set", StringType(), "digest of the rules' versions and the models' sha256"),
-        field("clip_model", StringType(), "sha256 of the CLIP text network"),
+        field("clip_model", StringType(), "sha256 of the CLIP text network", nullable=True),
+        field(
+            "computed",
+            ArrayType(StringType()),
+            "signals that ran for this row; the others were taken over from earlier sets",
+        ),
         field("scored_at", TimestampType(), "UTC"),
         field("batch", StringType(), "stage/checkpoint/batch that wrote the row"),
         field("run_id", StringType(), "run that wrote the row"),
     ]
 )
-VOLATILE: Final = ("scored_at", "batch", "run_id")
+VOLATILE: Final = ("computed", "scored_at", "batch", "run_id")
 CLUSTER_BY: Final = ("text_sha256",)
 CHECKS: Final = {
     "language_score_is_probability": "language_score IS NULL OR language_score BETWEEN 0 AND 1"

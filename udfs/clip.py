@@ -15,17 +15,26 @@ from udfs.image_codec import Decoded
 from udfs.model_file import ModelFile, ModelMismatch
 from udfs.onnx_session import AUTO, Placement, infer
 
-__all__ = ["Clip", "ClipImage", "ClipText", "Preprocessing", "Tokenizer"]
+__all__ = [
+    "IDS",
+    "MASK",
+    "OUTPUTS",
+    "Clip",
+    "ClipImage",
+    "ClipText",
+    "Preprocessing",
+    "Tokenizer",
+]
 
-_OUTPUTS: Final = (  # names in the exports of optimum, immich, SigLIP 2, in order of preference
+OUTPUTS: Final = (  # names in the exports of optimum, immich, SigLIP 2, in order of preference
     "image_embeds",
     "image_embedding",
     "text_embeds",
     "text_embedding",
     "pooler_output",
 )
-_IDS: Final = ("input_ids", "text")  # optimum, immich
-_MASK: Final = "attention_mask"
+IDS: Final = ("input_ids", "text")  # optimum, immich
+MASK: Final = "attention_mask"
 _MOST_ASPECT: Final = 8  # chosen: a 1:20000 strip must not be resized whole for its centre
 _SUPPORT: Final = 3  # source pixels to each side of one, of Pillow's widest filter, lanczos
 _Three = tuple[float, float, float]
@@ -38,24 +47,24 @@ class Preprocessing:
 
     Attributes:
         size_px: side of the square that goes in.
-        resize: ``shortest`` = shorter side to size_px, then the centre (CLIP); ``squash`` =
-            both sides to size_px (SigLIP); ``longest`` = longer side to size_px, then a border.
+        resize: ``shortest`` = shorter side to size, then the centre (CLIP); ``longest`` =
+            longer side to size, then a border; ``squash`` = both sides to size (SigLIP).
         interpolation: how the picture is resized.
         mean: per channel, of values in [0, 1].
         std: per channel, of values in [0, 1].
+        resize_px: the size to resize to before the centre is taken; null for size_px.
         fill: grey of the border that ``longest`` adds, 0 to 255.
-        resize_px: what the sides are resized to before the centre is taken; null = size_px.
         half_pixel: where a centre half a pixel off goes: ``even`` = to the nearest even corner
             (torchvision, open_clip), ``down`` = to the lower one (transformers).
     """
 
     size_px: int = 224
-    resize: Literal["shortest", "squash", "longest"] = "shortest"
+    resize: Literal["shortest", "longest", "squash"] = "shortest"
     interpolation: _Interpolation = "bicubic"
     mean: _Three = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip.py
     std: _Three = (0.26862954, 0.26130258, 0.27577711)  # the same
-    fill: int = 0  # open_clip transform.py
     resize_px: int | None = None
+    fill: int = 0  # open_clip transform.py
     half_pixel: Literal["even", "down"] = "even"
 
     def crop(self, image: Image.Image) -> np.ndarray:
@@ -266,10 +275,10 @@ def _needed(
 
 def _output(network: ort.InferenceSession) -> str:
     names = [item.name for item in network.get_outputs()]
-    return next((name for name in _OUTPUTS if name in names), names[0])
+    return next((name for name in OUTPUTS if name in names), names[0])
 
 
 def _feeds(network: ort.InferenceSession, tokens: Tokens) -> dict[str, np.ndarray]:
     names = [item.name for item in network.get_inputs()]
-    ids = next((name for name in _IDS if name in names), names[0])
-    return {ids: tokens.ids} | ({_MASK: tokens.mask} if _MASK in names else {})
+    ids = next((name for name in IDS if name in names), names[0])
+    return {ids: tokens.ids} | ({MASK: tokens.mask} if MASK in names else {})

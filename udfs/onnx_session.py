@@ -1,6 +1,7 @@
 """ONNX Runtime sessions, one per process, model and device; and how a batch goes through one."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -10,7 +11,9 @@ from pyspark import TaskContext
 
 from udfs.model_file import ModelFile, ModelMismatch
 
-__all__ = ["AUTO", "ModelFile", "ModelMismatch", "Placement", "infer", "session"]
+__all__ = ["AUTO", "ModelFile", "ModelMismatch", "Placement", "infer", "infer_all", "session"]
+
+Shape = tuple[int | str, ...]  # a name stands for any length
 
 _DTYPES: Final = {
     "tensor(float)": np.float32,
@@ -18,7 +21,7 @@ _DTYPES: Final = {
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
 }
-_sessions: Final[dict[tuple[str, str, int, int], ort.InferenceSession]] = {}
+_sessions: Final[dict[tuple[str, str, int, int, Shape | None], ort.InferenceSession]] = {}
 _lock: Final = threading.Lock()
 
 
@@ -34,8 +37,12 @@ class Placement:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     intra_op_threads: int = 1
 
-    def open(self, file: ModelFile) -> ort.InferenceSession:
+    def open(self, file: ModelFile, input_shape: Shape | None = None) -> ort.InferenceSession:
         """The session of a model on this placement.
+
+        Args:
+            file: the model.
+            input_shape: what its input takes, where the file declares less than that.
 
         Raises:
             ModelMismatch: the file is not the one described.
@@ -47,6 +54,7 @@ class Placement:
             provider=provider,
             device_id=_gpu_address(),
             intra_op_threads=self.intra_op_threads,
+            input_shape=input_shape,
         )
         if self.device == "cuda" and opened.get_providers()[0] != provider:
             raise RuntimeError(
@@ -80,21 +88,26 @@ def session(
     provider: str = "CPUExecutionProvider",
     device_id: int = 0,
     intra_op_threads: int = 1,
+    input_shape: Shape | None = None,
 ) -> ort.InferenceSession:
     """The process's session of a model, made at the first call.
 
     Raises:
         ModelMismatch: the file's bytes have another digest.
     """
-    key = (file.sha256, provider, device_id, intra_op_threads)
+    key = (file.sha256, provider, device_id, intra_op_threads, input_shape)
     with _lock:
         if key not in _sessions:
-            _sessions[key] = _new_session(file, provider, device_id, intra_op_threads)
+            _sessions[key] = _new_session(file, provider, device_id, intra_op_threads, input_shape)
         return _sessions[key]
 
 
 def _new_session(
-    file: ModelFile, provider: str, device_id: int, intra_op_threads: int
+    file: ModelFile,
+    provider: str,
+    device_id: int,
+    intra_op_threads: int,
+    input_shape: Shape | None,
 ) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = intra_op_threads
@@ -104,11 +117,38 @@ def _new_session(
     chain: list[Any] = ["CPUExecutionProvider"]
     if provider != "CPUExecutionProvider":
         chain.insert(0, (provider, {"device_id": device_id}))
-    return ort.InferenceSession(file.verified_path(), options, providers=chain)
+    path = file.verified_path()
+    network = path if input_shape is None else _reshaped(path, input_shape)
+    return ort.InferenceSession(network, options, providers=chain)
+
+
+def _reshaped(path: str, input_shape: Shape) -> bytes:
+    """A network of one input with its input's shape replaced, and the shapes that followed."""
+    import onnx  # only such networks need it
+
+    model = onnx.load(path)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    (pixels,) = (item for item in model.graph.input if item.name not in weights)
+    for dimension, length in zip(pixels.type.tensor_type.shape.dim, input_shape, strict=True):
+        if isinstance(length, int):
+            dimension.dim_value = length
+        else:
+            dimension.dim_param = length
+    for item in model.graph.output:
+        item.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    return bytes(model.SerializeToString())
 
 
 def infer(network: ort.InferenceSession, feeds: dict[str, np.ndarray], output: str) -> np.ndarray:
-    """One output for a batch of any size.
+    """One output for a batch of any size; see ``infer_all``."""
+    return infer_all(network, feeds, [output])[0]
+
+
+def infer_all(
+    network: ort.InferenceSession, feeds: dict[str, np.ndarray], outputs: Sequence[str]
+) -> list[np.ndarray]:
+    """Outputs of one run for a batch of any size.
 
     Inputs are cast to the types that the network declares; a network exported with a fixed
     batch gets chunks of it, the last padded with zeros.
@@ -116,10 +156,10 @@ def infer(network: ort.InferenceSession, feeds: dict[str, np.ndarray], output: s
     Args:
         network: an open session.
         feeds: input name -> (n, ...) array.
-        output: name of the output.
+        outputs: names of the outputs.
 
     Returns:
-        (n, ...) float32, row-aligned with the feeds.
+        An (n, ...) float32 an output, row-aligned with the feeds.
     """
     declared = {item.name: item for item in network.get_inputs()}
     feeds = {
@@ -130,18 +170,21 @@ def infer(network: ort.InferenceSession, feeds: dict[str, np.ndarray], output: s
     fixed = declared[next(iter(feeds))].shape[0]
     step = fixed if isinstance(fixed, int) else rows
     chunks = [
-        _run(network, {name: a[start : start + step] for name, a in feeds.items()}, step, output)
+        _run(network, {name: a[start : start + step] for name, a in feeds.items()}, step, outputs)
         for start in range(0, rows, step)
     ]
-    return np.concatenate(chunks)[:rows].astype(np.float32, copy=False)
+    return [
+        np.concatenate(parts)[:rows].astype(np.float32, copy=False)
+        for parts in zip(*chunks, strict=True)
+    ]
 
 
 def _run(
-    network: ort.InferenceSession, feeds: dict[str, np.ndarray], rows: int, output: str
-) -> np.ndarray:
+    network: ort.InferenceSession, feeds: dict[str, np.ndarray], rows: int, outputs: Sequence[str]
+) -> list[np.ndarray]:
     padded = {name: _pad(array, rows) for name, array in feeds.items()}
-    result: np.ndarray = network.run([output], padded)[0]
-    return result
+    results: list[np.ndarray] = network.run(list(outputs), padded)
+    return results
 
 
 def _pad(array: np.ndarray, rows: int) -> np.ndarray:

@@ -95,7 +95,7 @@ class PHash:
 
     def prepare(self, decoded: Decoded) -> int:
         """Hash one picture."""
-        return phash(decoded.image)
+        return phash(decoded.grey)
 
     def finish(self, prepared: Sequence[int]) -> dict[str, list[int]]:
         """Hashes are final as prepared."""

@@ -6,9 +6,9 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from udfs.image_codec import Decoded
+from udfs.image_codec import THUMBNAIL_PX, Decoded
 
-_LONGER_SIDE_PX: Final = 256  # chosen: one scale for all, so that size does not decide
+_LONGER_SIDE_PX: Final = THUMBNAIL_PX  # chosen: one scale for all, so that size does not decide
 
 
 def sharpness(image: Image.Image) -> float:
@@ -46,7 +46,7 @@ class Sharpness:
 
     def prepare(self, decoded: Decoded) -> float:
         """Measure one picture."""
-        return sharpness(decoded.image)
+        return sharpness(decoded.grey_thumbnail)  # the same value as of the whole picture
 
     def finish(self, prepared: Sequence[float]) -> dict[str, list[float]]:
         """Values are final as prepared."""

@@ -8,13 +8,20 @@ from schemas.error_classes import OK
 
 
 class Signal(Protocol):
-    """What every signal does with a batch."""
+    """What every signal says of itself, and does with a batch."""
 
     @property
     def columns(self) -> Sequence[str]:
         """The columns it fills."""
 
-    def finish(self, items: Sequence[Any], /) -> dict[str, list[Any]]:
+    @property
+    def version(self) -> str:
+        """What its values depend on, models' sha256 included."""
+
+    def load(self) -> str | None:
+        """Get ready in this process; the execution provider, if a network runs."""
+
+    def finish(self, items: Any, /) -> dict[str, list[Any]]:
         """Values of a batch, column by column."""
 
 

@@ -22,7 +22,7 @@ from jobs.demo import trouble, truth
 from jobs.demo.photographs import PHOTOGRAPHS
 from jobs.demo.scenes import Scene, caption, draw, mismatched, render
 from jobs.demo.trouble import File, Maker
-from udfs.language import Language, lid_176
+from udfs.language import NOLANG, Language, lid_176
 
 MIN_SCENES: Final = 20  # chosen: enough originals for the copies of `Plants.small`
 BROKEN_SHARD: Final = "demo-broken.tar"
@@ -199,7 +199,7 @@ class _Gallery:
     def _is_foreign(self, text: str) -> bool:
         columns = self._language.finish([text])
         (code,), (sureness,) = columns["language"], columns["language_score"]
-        return bool(code != "en" and sureness >= _SURE)
+        return bool(code not in ("en", NOLANG) and sureness >= _SURE)
 
     def _encode(self, picture: Image.Image) -> File:
         extension = _EXTENSIONS[int(self._rng.integers(len(_EXTENSIONS)))]

@@ -13,10 +13,11 @@ from jobs.demo.photographs import PHOTOGRAPHS
 from jobs.export.extra import extra
 from jobs.export.network import Precision
 from jobs.export.source import Source
-from jobs.runtime.cards import Card, model_file
+from jobs.models import trial
+from jobs.models.card import Card
+from jobs.runtime import cards
 from jobs.runtime.errors import ModelProblem
-from udfs.clip import Clip, ClipImage, ClipText, Preprocessing
-from udfs.clip_tokenizer import Tokenizer
+from udfs.clip import Clip, ClipImage, ClipText
 from udfs.embedding import unit, unpack
 from udfs.image_codec import decode
 from udfs.onnx_session import Placement
@@ -65,17 +66,7 @@ class Drift:
 
 def clip(card: Card, folder: Path) -> Clip:
     """The encoders of a card, as the stages run them."""
-    if card.output is None:
-        raise ModelProblem(f"card {card.name} lacks output.dimension; add it")
-    return Clip(
-        image=model_file(card.file("image"), folder),
-        text=model_file(card.file("text"), folder),
-        tokenizer=Tokenizer(
-            file=model_file(card.file("tokenizer"), folder), **card.tokenizer.model_dump()
-        ),
-        preprocessing=Preprocessing(**card.preprocessing.model_dump()),
-        dimension=card.output.dimension,
-    )
+    return trial.clip(card, lambda role: cards.model_file(card.file(role), folder))
 
 
 def examples() -> tuple[list[Image.Image], list[str]]:

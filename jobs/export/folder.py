@@ -13,7 +13,7 @@ from jobs.export import fidelity, network
 from jobs.export.fidelity import Drift
 from jobs.export.network import Precision
 from jobs.export.source import Source
-from jobs.runtime.cards import CARD_FILE, Card, CardFile, CardOutput
+from jobs.models.card import CARD_FILE, Card, CardFile, CardOutput
 from jobs.runtime.errors import ConfigError
 from udfs.clip_tokenizer import CLIP_BPE_SHA256, clip_bpe
 
@@ -102,7 +102,7 @@ def _networks(source: Source, folder: Path, precision: Precision, licence: str) 
         preprocessing=source.preprocessing,
         tokenizer=source.tokenizer,
         output=CardOutput(dimension=image.dimension),
-        training={**source.origin, **network.origin(), "precision": precision},
+        origin={**source.origin, **network.origin(), "precision": precision},
     )
 
 
@@ -117,12 +117,12 @@ def _file(path: Path, content: bytes) -> CardFile:
 
 
 def _write_card(card: Card, drift: Drift | None, folder: Path) -> None:
-    written: dict[str, Any] = card.model_dump(mode="json", exclude_none=True)
-    del written["threshold"]  # none is calibrated yet
+    dumped = card.model_dump(mode="json", exclude_none=True)
+    written: dict[str, Any] = {key: value for key, value in dumped.items() if value not in ({}, [])}
     if drift is not None:
         figures = ("image", "image_centred", "text", "text_centred")
-        written["training"] |= {
-            "least_cosine_to_torch": {name: round(getattr(drift, name), 6) for name in figures}
+        written["origin"] |= {
+            f"least_cosine_to_torch_{name}": f"{getattr(drift, name):.6f}" for name in figures
         }
     text = yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=100)
     (folder / CARD_FILE).write_text(text, encoding="utf-8")

@@ -9,7 +9,8 @@ from PIL import Image
 
 from jobs.export.extra import extra
 from jobs.export.source import Source
-from jobs.runtime.cards import CardPreprocessing, CardTokenizer
+from jobs.models import preprocessor
+from jobs.models.card import CardTokenizer
 from jobs.runtime.errors import ModelProblem
 
 CONFIG_FILE = "open_clip_config.json"
@@ -70,29 +71,11 @@ def read(model: str, *, pretrained: str | None, seed: int | None) -> Source:
         is_random=seed is not None,
         image=made.visual,
         text=made.text,
-        preprocessing=_preprocessing(config, model),
+        preprocessing=preprocessor.from_open_clip(config, model),
         tokenizer=described,
         tokenizer_json=content,
         pixels=pixels,
         ids=ids,
-    )
-
-
-def _preprocessing(config: dict[str, Any], model: str) -> CardPreprocessing:
-    size = config["size"]
-    height, width = size if isinstance(size, tuple | list) else (size, size)
-    if height != width:
-        raise ModelProblem(
-            f"{model} got pictures of {height} x {width}; allowed squares; take another model"
-        )
-    return CardPreprocessing(
-        size_px=height,
-        resize=config["resize_mode"],
-        # open_clip transform.py: all that is not bilinear is bicubic
-        interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        fill=config["fill_color"],
     )
 
 

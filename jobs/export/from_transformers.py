@@ -1,5 +1,6 @@
 """A CLIP or SigLIP checkpoint folder of transformers; nothing is downloaded."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,9 @@ from PIL import Image
 
 from jobs.export.extra import extra
 from jobs.export.source import Source
-from jobs.runtime.cards import CardPreprocessing, CardTokenizer
+from jobs.models import preprocessor
+from jobs.models.card import CardTokenizer
 from jobs.runtime.errors import ModelProblem
-
-_RESAMPLING = {
-    Image.Resampling.BICUBIC: "bicubic",
-    Image.Resampling.BILINEAR: "bilinear",
-    Image.Resampling.LANCZOS: "lanczos",
-    Image.Resampling.NEAREST: "nearest",
-    Image.Resampling.BOX: "box",
-    Image.Resampling.HAMMING: "hamming",
-}
 
 
 def read(folder: Path) -> Source:
@@ -66,7 +59,7 @@ def read(folder: Path) -> Source:
         is_random=False,
         image=_tower(torch, made, lambda x: _pooled(made.get_image_features(pixel_values=x))),
         text=_tower(torch, made, lambda x: _pooled(made.get_text_features(input_ids=x))),
-        preprocessing=_preprocessing(processor, folder),
+        preprocessing=preprocessor.from_transformers(_written(processor), str(folder)),
         tokenizer=CardTokenizer(
             kind="tokenizer_json", context_length=length, pad_id=tokenizer.pad_token_id
         ),
@@ -87,28 +80,7 @@ def _tower(torch: Any, made: Any, forward: Callable[[Any], Any]) -> Any:
     return tower.eval()
 
 
-def _preprocessing(processor: Any, folder: Path) -> CardPreprocessing:
-    size, crop = dict(processor.size), dict(processor.crop_size or {})
-    shorter, squashed = size.get("shortest_edge"), (size.get("height"), size.get("width"))
-    is_cropped = bool(processor.do_center_crop)
-    inner = shorter or squashed[0]
-    outer = (crop.get("height"), crop.get("width")) if is_cropped else (inner, inner)
-    usual = abs(processor.rescale_factor * 255 - 1) < 1e-6 and processor.do_rescale
-    known = inner and (shorter or squashed[0] == squashed[1]) and outer[0] == outer[1]
-    if not (known and usual and processor.do_normalize and (is_cropped or not shorter)):
-        raise ModelProblem(
-            f"{folder} got a preprocessing to {size}, {crop}; allowed a square, or the shorter "
-            "side and a square of the centre, of bytes / 255 that are normalised; write its card "
-            "by hand"
-        )
-    return CardPreprocessing.model_validate(
-        {
-            "size_px": outer[0],
-            "resize_px": None if inner == outer[0] else inner,
-            "resize": "shortest" if shorter else "squash",
-            "half_pixel": "down",  # transformers' own centre, beside torchvision's
-            "interpolation": _RESAMPLING[Image.Resampling(processor.resample)],
-            "mean": tuple(processor.image_mean),
-            "std": tuple(processor.image_std),
-        }
-    )
+def _written(processor: Any) -> dict[str, Any]:
+    """The processor as its file would say it, with every default of its type filled in."""
+    written: dict[str, Any] = json.loads(processor.to_json_string())
+    return {key: value for key, value in written.items() if value is not None}

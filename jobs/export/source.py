@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jobs.runtime.cards import CardPreprocessing, CardTokenizer
+from jobs.models.card import CardPreprocessing, CardTokenizer
 
 
 @dataclass(frozen=True)

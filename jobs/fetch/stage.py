@@ -174,7 +174,7 @@ def with_outcome(listed: DataFrame, answered: DataFrame) -> DataFrame:
                 "member": F.lit(None),
                 "shard_offset_bytes": F.lit(None),
                 "position": F.lit(None),
-                "modality": F.lit("image_text"),
+                "modality": F.lit(samples.IMAGE_TEXT),
                 "is_extension_mismatch": F.coalesce(answer["is_type_mismatch"], F.lit(False)),
                 **{
                     name: answer[name]

@@ -22,7 +22,6 @@ from jobs.runtime.cards import Card, find
 from jobs.runtime.config import Config
 from jobs.runtime.errors import NotFound
 from jobs.runtime.lineage import Run
-from jobs.runtime.models import LANGUAGE_MODEL
 from jobs.runtime.tables import Warehouse
 from schemas import gold, samples
 from schemas.error_classes import ERROR_CLASSES
@@ -238,9 +237,7 @@ def _verdicts(docs: Path, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def _cards(config: Config) -> list[Card]:
-    configured = {"clip": config.models.clip, "nsfw": config.models.nsfw}
-    asked = {**configured, "language": LANGUAGE_MODEL}
-    return [find(name, task)[0] for task, name in asked.items()]
+    return [find(name, task)[0] for task, name in config.models.by_task().items()]
 
 
 def _inlined(content: str | bytes, mime: str) -> str:

@@ -1,243 +1,235 @@
-"""Model cards: what a network is, where its files are, how to feed it."""
+"""Where models are: a card and its files by a name, a folder or an address."""
 
 import hashlib
-import json
 import os
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import resources
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
-import onnxruntime as ort
-from pydantic import BaseModel, ConfigDict, Field
-
+from jobs.models import layouts
+from jobs.models.card import (
+    CARD_FILE,
+    Card,
+    CardFile,
+    CardOutput,
+    CardPreprocessing,
+    CardTokenizer,
+    Hex,
+)
 from jobs.runtime import strict_yaml
-from jobs.runtime.errors import ModelProblem
+from jobs.runtime.errors import ConfigError, ModelProblem
 from udfs.model_file import ModelFile
 
-CARD_FILE: Final = "model.yaml"
-# Folders of models beside the bundled cards, as PATH is one of programs.
+__all__ = [
+    "CARD_FILE",
+    "PACKAGE_GROUP",
+    "SEARCH_VARIABLE",
+    "Card",
+    "CardFile",
+    "CardOutput",
+    "CardPreprocessing",
+    "CardTokenizer",
+    "Hex",
+    "every",
+    "find",
+    "local_path",
+    "model_file",
+    "read",
+    "store",
+]
+
+# Folders of models beside the bundled cards, as PATH is one of programs; new ones go to the first.
 SEARCH_VARIABLE: Final = "SLUICE_MODEL_PATH"
+# Entry points of this group name a package that has a card: `mine = "my_models.clip"`.
+PACKAGE_GROUP: Final = "sluice.models"
 REPOSITORY_MODELS: Final = Path(__file__).parents[2] / "infra"
-Hex: Final = r"^[0-9a-f]{64}$"
+_STORE: Final = Path("~/.local/share/sluice/models")  # XDG Base Directory, $XDG_DATA_HOME's default
+_MAX_CARD_BYTES: Final = 2**20  # chosen: a hundred times the longest card
+
+Fetch = Callable[[str], Path]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+def store() -> Path:
+    """The folder that new models go to: the first of the search path, or the user's own."""
+    return next(iter(_search_path()))
 
 
-class CardFile(_Part):
-    """One file of a model: beside its card, or inside an installed package."""
-
-    path: str
-    sha256: str = Field(pattern=Hex)
-    package: str | None = None
-
-
-class CardPreprocessing(_Part):
-    """How the image network wants its picture; CLIP's own values by default."""
-
-    size_px: int = Field(default=224, ge=1)
-    resize: Literal["shortest", "squash", "longest"] = "shortest"
-    interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest", "box", "hamming"] = (
-        "bicubic"
-    )
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
-    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
-    fill: int = Field(default=0, ge=0, le=255)
-    resize_px: int | None = Field(default=None, ge=1)
-    half_pixel: Literal["even", "down"] = "even"
-
-
-class CardTokenizer(_Part):
-    """How the text network wants its text."""
-
-    kind: Literal["clip_bpe", "tokenizer_json"] = "clip_bpe"
-    context_length: int = Field(default=77, ge=2)
-    pad_id: int = Field(default=0, ge=0)
-    cleaning: Literal["none", "whitespace", "lower", "canonicalize"] | None = None
-
-
-class CardOutput(_Part):
-    """What comes out."""
-
-    dimension: int = Field(ge=1)
-
-
-class Card(_Part):
-    """A `model.yaml`."""
-
-    name: str
-    task: Literal["clip", "nsfw", "language"]
-    version: str = "1"
-    is_demonstration: bool = False
-    description: str = ""
-    licence: str = "not stated"
-    files: dict[str, CardFile]
-    preprocessing: CardPreprocessing = CardPreprocessing()
-    tokenizer: CardTokenizer = CardTokenizer()
-    output: CardOutput | None = None
-    threshold: dict[str, float | str] = {}
-    training: dict[str, Any] = {}
-
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """Signal -> threshold that the card was calibrated to."""
-        return {k: v for k, v in self.threshold.items() if isinstance(v, int | float)}
-
-    def file(self, role: str) -> CardFile:
-        """The file of a role.
-
-        Raises:
-            ModelProblem: the card names none.
-        """
-        if role not in self.files:
-            raise ModelProblem(
-                f"card {self.name} names no file {role}, only {', '.join(sorted(self.files))}; "
-                f"add files.{role} to its {CARD_FILE}"
-            )
-        return self.files[role]
-
-
-def find(name_or_folder: str, task: str) -> tuple[Card, Path]:
+def find(name_or_place: str, task: str, fetch: Fetch | None = None) -> tuple[Card, Path]:
     """The card of a model and the folder its files are relative to.
 
     Args:
-        name_or_folder: a folder with a `model.yaml` or a standard two-file CLIP export, or a
-            name that a bundled card or a folder on `SLUICE_MODEL_PATH` has.
+        name_or_place: a folder with a `model.yaml` or a CLIP export; or a name that a bundled card,
+            a folder on `SLUICE_MODEL_PATH` or in the store, or an installed package has; or an
+            address such as `hdfs://…` or `models:/name/1`.
         task: what the model must do.
+        fetch: gives the local folder of what lies at an address; null where none can be reached.
 
     Raises:
         ModelProblem: there is none, or it does something else.
+        ConfigError: its card is not usable.
     """
-    card, folder = _find(name_or_folder)
+    card, folder = read(name_or_place, fetch)
     if card.task != task:
         raise ModelProblem(
-            f"model {name_or_folder} does {card.task}, not {task}; name one that does {task}"
+            f"model {name_or_place} does {card.task}, not {task}; name one that does {task}"
         )
     return card, folder
 
 
-def _find(name_or_folder: str) -> tuple[Card, Path]:
-    if "/" in name_or_folder:
-        return _in_folder(Path(name_or_folder)), Path(name_or_folder)
-    bundled = resources.files("jobs") / "cards" / f"{name_or_folder}.yaml"
+def read(name_or_place: str, fetch: Fetch | None = None) -> tuple[Card, Path]:
+    """`find`, whatever the model does."""
+    if "://" in name_or_place or name_or_place.startswith("models:/"):
+        if fetch is None:
+            raise ModelProblem(
+                f"model {name_or_place} got an address; allowed a name or a folder here; "
+                "copy it to a folder and say `sluice models add FOLDER`"
+            )
+        folder = fetch(name_or_place)
+        return _in_folder(folder), folder
+    if "/" in name_or_place:
+        return _in_folder(Path(name_or_place)), Path(name_or_place)
+    bundled = resources.files("jobs") / "cards" / f"{name_or_place}.yaml"
     if bundled.is_file():
-        return _parsed(bundled.read_bytes(), name_or_folder), Path()
-    searched = [*os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep), str(REPOSITORY_MODELS)]
-    for root in filter(None, searched):
-        folder = Path(root) / name_or_folder.replace("-", "_")
-        if (folder / CARD_FILE).is_file():
-            return _in_folder(folder), folder
+        return _parsed(bundled.read_bytes(), name_or_place), Path()
+    searched = [*_search_path(), REPOSITORY_MODELS]
+    for root in searched:
+        for folder in (root / name_or_place, root / name_or_place.replace("-", "_")):
+            if (folder / CARD_FILE).is_file():
+                return _in_folder(folder), folder
+    in_package = _packaged().get(name_or_place)
+    if in_package is not None and (in_package / CARD_FILE).is_file():
+        return _in_folder(in_package), in_package
     raise ModelProblem(
-        f"model {name_or_folder} is no bundled card and no folder under "
-        f"{', '.join(filter(None, searched))}; "
-        f"give the path of its folder, or set {SEARCH_VARIABLE}"
+        f"model {name_or_place} is no bundled card, in no installed package and no folder under "
+        f"{', '.join(map(str, searched))}; give the path of its folder, say `sluice models add`, "
+        f"or set {SEARCH_VARIABLE}"
     )
 
 
+def every() -> Iterator[tuple[Card | None, str, str]]:
+    """Every model that a name finds.
+
+    Yields:
+        Its card, or null where that cannot be read; its name; where it is, or what is wrong.
+    """
+    places: dict[str, str] = {}
+    for file in sorted((resources.files("jobs") / "cards").iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            places.setdefault(file.name.removesuffix(".yaml"), "bundled")
+    for root in [*_search_path(), REPOSITORY_MODELS]:
+        for path in sorted(root.glob(f"*/{CARD_FILE}")):
+            folder, name = path.parent, path.parent.name
+            if root == REPOSITORY_MODELS:  # a Python package as well, so without hyphens
+                name = name.replace("_", "-")
+            if not name.startswith("."):
+                places.setdefault(name, str(folder))
+    for name, packaged in _packaged().items():
+        places.setdefault(name, str(packaged))
+    for name, place in places.items():
+        try:
+            yield read(name)[0], name, place
+        except (ModelProblem, ConfigError) as error:
+            yield None, name, str(error)
+
+
+def _search_path() -> list[Path]:
+    given = os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep)
+    return [*map(Path, filter(None, given)), _STORE.expanduser()]
+
+
+def _packaged() -> dict[str, Path]:
+    """Name -> folder of the models that installed packages say they have; none is imported."""
+    found = {}
+    for point in entry_points(group=PACKAGE_GROUP):
+        top, *inner = point.value.split(".")
+        spec = find_spec(top)  # not of the whole name: that would import what is above it
+        if spec is not None and spec.submodule_search_locations:
+            found[point.name] = Path(spec.submodule_search_locations[0]).joinpath(*inner)
+    return found
+
+
 def _in_folder(folder: Path) -> Card:
-    if (folder / CARD_FILE).is_file():
-        return _parsed((folder / CARD_FILE).read_bytes(), str(folder / CARD_FILE))
-    return _recognised(folder)
+    path = folder / CARD_FILE
+    if path.is_file():
+        if path.stat().st_size > _MAX_CARD_BYTES:
+            raise ModelProblem(
+                f"{path} got {path.stat().st_size} bytes; allowed {_MAX_CARD_BYTES}; "
+                "restore the model's card"
+            )
+        return _parsed(path.read_bytes(), str(path))
+    return _in_place(folder)
 
 
 def _parsed(content: bytes, origin: str) -> Card:
     return strict_yaml.validated(Card, strict_yaml.parse(content, origin=f"model card {origin}"))
 
 
-def _recognised(folder: Path) -> Card:
-    """The card of a standard two-file CLIP export that has none.
-
-    Layout: `vision_model.onnx` and `text_model.onnx`, at the top or in `onnx/`, with
-    `tokenizer.json` and, where they differ from CLIP's, `preprocessor_config.json` and
-    `config.json`, as the usual exporter writes them.
-    """
-    networks = next(
-        (sub for sub in (folder, folder / "onnx") if (sub / "vision_model.onnx").is_file()), None
+def _in_place(folder: Path) -> Card:
+    """The card of a CLIP export that has none and whose files can be used as they lie."""
+    if not folder.is_dir():
+        raise ModelProblem(
+            f"{folder} is no folder; allowed a folder with {CARD_FILE} or a CLIP export; "
+            "take in an archive or a single file with `sluice models add`"
+        )
+    found = layouts.recognise(folder)
+    paths = {"image": found.image.path, "text": found.text.path}
+    tokenizer = next(
+        (at / "tokenizer.json" for at in found.text.folders if (at / "tokenizer.json").is_file()),
+        None,
     )
-    if networks is None or not (networks / "text_model.onnx").is_file():
+    is_as_it_lies = all(
+        side.keeps is None and not side.has_weights_beside and side.path.is_relative_to(folder)
+        for side in (found.image, found.text)
+    )
+    if tokenizer is None or not is_as_it_lies or found.dimension is None:
         raise ModelProblem(
-            f"{folder} holds neither {CARD_FILE} nor vision_model.onnx and text_model.onnx; "
-            "give the folder of a two-file CLIP export, or write a card for it"
+            f"{folder} holds a {found.layout} that cannot be used as it lies; "
+            f"take it in with `sluice models add {folder}` and give its name"
         )
-    if not (folder / "tokenizer.json").is_file():
-        raise ModelProblem(
-            f"{folder} has no tokenizer.json; add the one the model was trained with"
-        )
-    paths = {
-        "image": networks / "vision_model.onnx",
-        "text": networks / "text_model.onnx",
-        "tokenizer": folder / "tokenizer.json",
-    }
-    config = _json(folder / "config.json")
-    text_config = config.get("text_config", {})
+    paths["tokenizer"] = tokenizer
     return Card(
         name=folder.name,
         task="clip",
-        description="two-file CLIP export without a card",
+        description=f"{found.layout} without a card",
         files={
-            role: CardFile(
-                path=str(path.relative_to(folder)),
-                sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-            )
+            role: CardFile(path=str(path.relative_to(folder)), sha256=sha256(path))
             for role, path in paths.items()
         },
-        preprocessing=_preprocessing(_json(folder / "preprocessor_config.json")),
-        tokenizer=CardTokenizer(
-            kind="tokenizer_json",
-            context_length=text_config.get("max_position_embeddings", 77),
-            # Hugging Face's CLIP tokenizers pad with the end token.
-            pad_id=_json(folder / "tokenizer_config.json").get("pad_token_id", 49407),
-        ),
-        output=CardOutput(dimension=config.get("projection_dim") or _width(paths["image"])),
+        preprocessing=found.preprocessing,
+        tokenizer=found.tokenizer,
+        output=CardOutput(dimension=found.dimension),
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    parsed = json.loads(path.read_text())
-    if not isinstance(parsed, dict):
-        raise ModelProblem(f"{path} holds no JSON object; restore the exporter's file")
-    return parsed
-
-
-def _preprocessing(written: dict[str, Any]) -> CardPreprocessing:
-    """`preprocessor_config.json` in our words; what it leaves out is CLIP's."""
-    size = written.get("crop_size") or written.get("size") or 224
-    if isinstance(size, dict):
-        size = size.get("shortest_edge") or size.get("height")
-    fields: dict[str, Any] = {"size_px": size}
-    for ours, theirs in (("mean", "image_mean"), ("std", "image_std")):
-        if theirs in written:
-            fields[ours] = tuple(written[theirs])
-    if written.get("do_center_crop") is False:
-        fields["resize"] = "squash"
-    # PIL's resampling numbers.
-    if "resample" in written:
-        fields["interpolation"] = {2: "bilinear", 3: "bicubic"}[written["resample"]]
-    return CardPreprocessing(**fields)
-
-
-def _width(network: Path) -> int:
-    shape = ort.InferenceSession(str(network)).get_outputs()[0].shape
-    if not isinstance(shape[-1], int):
-        raise ModelProblem(
-            f"{network} does not say how long its embeddings are; "
-            "put projection_dim into config.json"
-        )
-    return shape[-1]
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def local_path(file: CardFile, folder: Path) -> str:
     """Where a card's file is on this machine.
 
     Raises:
-        ModelProblem: its package is not installed.
+        ModelProblem: its package is not installed, or its path leaves the folder.
     """
-    return _in_package(file.package, file.path) if file.package else str(folder / file.path)
+    if file.package:
+        return _in_package(file.package, file.path)
+    return str(_inside(file, folder))
+
+
+def _inside(file: CardFile, folder: Path) -> Path:
+    path = Path(file.path)
+    if path.is_absolute() or ".." in path.parts:
+        raise ModelProblem(
+            f"card file {file.path} got a path outside the model's folder; allowed relative ones; "
+            "put the file beside its card"
+        )
+    return folder / path
 
 
 def _in_package(package: str, path: str) -> str:
@@ -249,7 +241,11 @@ def _in_package(package: str, path: str) -> str:
 
 
 def model_file(file: CardFile, folder: Path) -> ModelFile:
-    """The file as workers on this machine, or with the same packages, find it."""
+    """The file as workers on this machine, or with the same packages, find it.
+
+    Raises:
+        ModelProblem: its path leaves the folder.
+    """
     if file.package:
         return ModelFile(file.sha256, partial(_in_package, file.package, file.path))
-    return ModelFile(file.sha256, partial(str, folder / file.path))
+    return ModelFile(file.sha256, partial(str, _inside(file, folder)))

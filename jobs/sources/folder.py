@@ -16,6 +16,7 @@ from jobs.sources.entry import Entry, EntryRefused, Extent, Limits, Reading, Vid
 from jobs.sources.facts import facts, stored_text
 from jobs.sources.members import CAPTION_KINDS, FACTS_KIND, IMAGE_KINDS, Group, Member, judged
 from jobs.sources.numbered import UNNUMBERED, numbered, refused
+from jobs.sources.occurrences import Occurrences
 from jobs.sources.place import File, Place
 from jobs.sources.texts import printable
 from jobs.sources.video_file import VIDEO_KINDS
@@ -120,7 +121,7 @@ class _Folder:
     place: Place
     limits: Limits
     files: dict[str, File]
-    seen: dict[str, int] = field(default_factory=dict)
+    seen: Occurrences = field(default_factory=Occurrences)
 
     def rest(self) -> Iterator[Entry]:
         """The items that files of one stem make."""
@@ -186,8 +187,7 @@ class _Folder:
 
     def occurrence(self, key: str) -> int:
         """How often the key came before."""
-        self.seen[key] = self.seen.get(key, -1) + 1
-        return self.seen[key]
+        return self.seen.count(key)
 
     def members(self, key: str, names: Iterable[str]) -> list[Member]:
         """The files of an item, read."""

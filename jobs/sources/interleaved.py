@@ -13,6 +13,7 @@ from typing import Final
 from jobs.sources.entry import Document, Entry, EntryRefused, Item, Reading
 from jobs.sources.facts import facts, key_of, parsed
 from jobs.sources.numbered import UNNUMBERED, numbered, refused
+from jobs.sources.occurrences import Occurrences
 from jobs.sources.place import Place
 from jobs.sources.records import Record, records
 from jobs.sources.texts import printable
@@ -79,7 +80,7 @@ def pin(place: Place, reading: Reading) -> Iterator[Entry]:
 
 
 def _pages(found: Iterator[tuple[int, Record | EntryRefused]], parse: _Parse) -> Iterator[Entry]:
-    seen: dict[str, int] = {}
+    seen = Occurrences()
     for number, record in found:
         key, occurrence = str(number), 0
         try:
@@ -87,7 +88,7 @@ def _pages(found: Iterator[tuple[int, Record | EntryRefused]], parse: _Parse) ->
                 raise record
             page = parse(record)
             key = page.key or key
-            occurrence = seen[key] = seen.get(key, -1) + 1
+            occurrence = seen.count(key)
             if occurrence:
                 raise EntryRefused("duplicate_key", "the shard has a page of this id")
             if not any(item.kind == "image" or (item.text or "").strip() for item in page.items):

@@ -14,6 +14,7 @@ from jobs.sources.json_arrays import BOM, elements
 from jobs.sources.lines import lines
 from jobs.sources.named_image import folder_of, media
 from jobs.sources.numbered import UNNUMBERED, numbered, refused
+from jobs.sources.occurrences import Occurrences
 from jobs.sources.place import Place
 from jobs.sources.texts import printable
 
@@ -42,13 +43,13 @@ def entries(place: Place, reading: Reading) -> Iterator[Entry]:
 
 
 def _entries(place: Place, folder: str, limits: Limits) -> Iterator[Entry]:
-    seen: dict[str, int] = {}
+    seen = Occurrences()
     for number, line in _records(place, limits):
         key, occurrence, member = str(number), 0, None
         try:
             record = _object(line)
             key = key_of(record.get("id")) or key
-            occurrence = seen[key] = seen.get(key, -1) + 1
+            occurrence = seen.count(key)
             name = record.get("image")
             member = printable(name) if isinstance(name, str) else None
             yield Entry(

@@ -9,6 +9,7 @@ from typing import BinaryIO, Final
 from jobs.sources import delimited, json_lines, parquet
 from jobs.sources.entry import Entry, EntryRefused, Limits, Reading, image_facts
 from jobs.sources.facts import PRIVATE_FACTS
+from jobs.sources.occurrences import Occurrences
 from jobs.sources.place import Place
 from jobs.sources.row import Damage, Row
 from jobs.sources.texts import printable
@@ -49,7 +50,7 @@ def entries(place: Place, reading: Reading) -> Iterator[Entry]:
         damaged row group of Parquet, and a damaged tail, are one entry each.
     """
     read = next(_READERS[suffix] for suffix in SUFFIXES if place.shard.endswith(suffix))
-    seen: dict[str, int] = {}
+    seen = Occurrences()
     for position, found in enumerate(_rows(read, place, reading)):
         if isinstance(found, Damage):
             yield Entry(
@@ -74,14 +75,13 @@ def _rows(read: _Rows, place: Place, reading: Reading) -> Iterator[Row | Damage]
         yield Damage("unreadable_shard", f"cannot be opened: {type(error).__name__}")
 
 
-def _counted(row: Row, seen: dict[str, int]) -> tuple[str, int]:
+def _counted(row: Row, seen: Occurrences) -> tuple[str, int]:
     """The key of a row, and how often it came before."""
     number = str(row.number)
     if row.roles.key is None:
         return number, 0
     key = _text(row.values.get(row.roles.key)) or number
-    seen[key] = seen.get(key, -1) + 1
-    return key, seen[key]
+    return key, seen.count(key)
 
 
 def _judged(row: Row, position: int, key: str, occurrence: int, limits: Limits) -> Entry:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from jobs.sources import html, http_response
 from jobs.sources.entry import Entry, EntryRefused, Limits, image_facts
 from jobs.sources.html import absolute
+from jobs.sources.occurrences import Occurrences
 from jobs.sources.texts import printable
 from jobs.sources.warc_records import Damage, Record, records
 
@@ -50,7 +51,7 @@ def entries(
         its document. A damaged record costs itself; the next is sought.
     """
     with_main_text = (options or {}).get("main_text", "true").lower() != "false"
-    seen: dict[str, int] = {}
+    seen = Occurrences()
     position = itertools.count()
     for record in records(stream, limits):
         if isinstance(record, Damage):
@@ -86,7 +87,7 @@ def crawled_at(date: str | None) -> datetime | None:
 
 
 def _of_response(
-    record: Record, seen: dict[str, int], limits: Limits, with_main_text: bool
+    record: Record, seen: Occurrences, limits: Limits, with_main_text: bool
 ) -> Iterator[Entry]:
     """The entries of a response, positions yet to be given."""
     where = Entry(
@@ -104,7 +105,7 @@ def _of_response(
         head = http_response.head(record.block)
         if head.status != _OK or not _may_be_item(head):
             return
-        where = replace(where, occurrence=seen.get(record.key, 0))
+        where = replace(where, occurrence=seen.before(record.key))
         if record.length_bytes > limits.max_member_bytes:
             raise EntryRefused(
                 "member_too_large",
@@ -116,7 +117,7 @@ def _of_response(
         media = _media(content, head, record.target_uri, limits)
         if media is None and not _is_html(content, head):
             return
-        seen[record.key] = where.occurrence + 1
+        seen.count(record.key)
         if where.occurrence:
             raise EntryRefused(
                 "duplicate_key", f"occurrence {where.occurrence + 1} of its record id"

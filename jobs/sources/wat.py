@@ -12,6 +12,7 @@ from typing import BinaryIO, Final
 
 from jobs.sources.entry import Entry, EntryRefused, Limits
 from jobs.sources.html import absolute, collapsed
+from jobs.sources.occurrences import Occurrences
 from jobs.sources.texts import printable
 from jobs.sources.warc import crawled_at, damaged
 from jobs.sources.warc_records import Damage, Record, records
@@ -32,7 +33,7 @@ def entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry]:
         Entries with dense positions from 0, keyed `<record id>/<n>`; of each record a (url, text)
         once. A damaged record, or one whose JSON cannot be read, costs itself.
     """
-    seen: dict[str, int] = {}
+    seen = Occurrences()
     position = itertools.count()
     for record in records(stream, limits):
         if isinstance(record, Damage):
@@ -42,16 +43,16 @@ def entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry]:
                 yield replace(entry, position=next(position))
 
 
-def _of_metadata(record: Record, seen: dict[str, int], limits: Limits) -> Iterator[Entry]:
+def _of_metadata(record: Record, seen: Occurrences, limits: Limits) -> Iterator[Entry]:
     where = Entry(
-        position=0, sample_key=record.key, occurrence=seen.get(record.key, 0), size_bytes=None
+        position=0, sample_key=record.key, occurrence=seen.before(record.key), size_bytes=None
     )
     try:
         envelope = _envelope(record, limits)
         pairs = _pairs(envelope, record)
         if not pairs:
             return
-        seen[record.key] = where.occurrence + 1
+        seen.count(record.key)
         if where.occurrence:
             raise EntryRefused(
                 "duplicate_key", f"occurrence {where.occurrence + 1} of its record id"

@@ -7,7 +7,7 @@ The tar may be compressed as a whole. Nothing is ever extracted: names are data,
 """
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final, Self
 
@@ -15,6 +15,7 @@ from jobs.sources.compression import decompressed
 from jobs.sources.entry import Entry, EntryRefused, Limits, Video
 from jobs.sources.media_file import too_large
 from jobs.sources.members import FACTS_KIND, Group, Member, judged
+from jobs.sources.occurrences import Occurrences
 from jobs.sources.texts import printable, said
 from jobs.sources.video_file import VIDEO_KINDS, registered
 
@@ -50,6 +51,14 @@ class _Damage:
     info: tarfile.TarInfo | None = None
 
 
+@dataclass(frozen=True)
+class _Tail:
+    """The damage, and the item that it fell into."""
+
+    damage: _Damage
+    cut: Group | None
+
+
 def entries(stream: BinaryIO, limits: Limits, *, first: int = 0) -> Iterator[Entry]:
     """Every item of a shard exactly once, accepted or refused, in the order of the tar.
 
@@ -82,30 +91,33 @@ def key_and_kind(name: str) -> tuple[str, str]:
 
 
 def _entries(stream: BinaryIO, limits: Limits, first: int, *, is_plain: bool) -> Iterator[Entry]:
-    seen: dict[str, int] = {}
-    position = 0
+    seen = Occurrences()
+    for position, found in enumerate(_groups(_members(stream, limits, is_plain=is_plain))):
+        if isinstance(found, _Tail):
+            yield _damaged(position, found)
+            return
+        occurrence = seen.count(found.key)
+        if position >= first:
+            yield judged(found, position, occurrence, limits)
+
+
+def _groups(members: Iterable[Member | _Damage]) -> Iterator[Group | _Tail]:
+    """The items that neighbouring members make; where the shard is damaged, that comes last."""
     group: Group | None = None
-    damage: _Damage | None = None
-    for found in _members(stream, limits, is_plain=is_plain):
+    for found in members:
         if isinstance(found, _Damage):
-            damage = found
-            break
+            is_cut = group is not None and _is_cut(group, found.info)
+            if group is not None and not is_cut:
+                yield group
+            yield _Tail(found, group if is_cut else None)
+            return
         if group is not None and (found.key != group.key or group.has(found.kind)):
-            occurrence = _count(seen, group.key)
-            if position >= first:
-                yield judged(group, position, occurrence, limits)
-            position += 1
+            yield group
             group = None
         group = group or Group(found.key)
         group.members.append(found)
-    if group is not None and not (damage and _is_cut(group, damage.info)):
-        occurrence = _count(seen, group.key)
-        if position >= first:
-            yield judged(group, position, occurrence, limits)
-        position += 1
-        group = None
-    if damage is not None:
-        yield _tail(position, damage, group)
+    if group is not None:
+        yield group
 
 
 def _members(stream: BinaryIO, limits: Limits, *, is_plain: bool) -> Iterator[Member | _Damage]:
@@ -217,9 +229,9 @@ def _is_cut(group: Group, damaged: tarfile.TarInfo | None) -> bool:
     return (group.image or group.video) is None or not (group.caption or group.has(FACTS_KIND))
 
 
-def _tail(position: int, damage: _Damage, group: Group | None) -> Entry:
-    info = damage.info
-    key = group.key if group else (key_and_kind(info.name)[0] if info else None)
+def _damaged(position: int, tail: _Tail) -> Entry:
+    damage, info = tail.damage, tail.damage.info
+    key = tail.cut.key if tail.cut else (key_and_kind(info.name)[0] if info else None)
     return Entry(
         position=position,
         sample_key=None if key is None else printable(key),
@@ -229,9 +241,3 @@ def _tail(position: int, damage: _Damage, group: Group | None) -> Entry:
         error_class=damage.error_class,
         detail=damage.detail,
     )
-
-
-def _count(seen: dict[str, int], key: str) -> int:
-    """How often the key came before."""
-    seen[key] = seen.get(key, -1) + 1
-    return seen[key]

@@ -7,6 +7,8 @@ Both sides decode, squash to 224 px, normalise and run one small network, warm, 
 same run. The bare side is a loop in two processes with no engine around it: the limit. The Spark
 side is the stage's own batch, from the Delta table of images to the committed Delta table of
 signals. `ratio` is the median over the pairs of turns; 1 would mean that Spark costs nothing.
+`backfill_of_half` is what a signal set costs of which half the rows are there, as a share of what
+all of it costs: near a half.
 """
 
 import argparse
@@ -41,14 +43,15 @@ from jobs import score_images
 from jobs.demo import scenes
 from jobs.runtime import models
 from jobs.runtime.config import Config, Dump
-from jobs.runtime.models import ImageScoring
+from jobs.runtime.models import Side
 from jobs.runtime.session import session
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse, conform, create_all
-from schemas import media
+from schemas import image_signals, media
 from udfs.clip import Clip, ClipImage, Preprocessing, Tokenizer
 from udfs.clip_tokenizer import clip_bpe
-from udfs.image_signals import image_signals_udf, signal_set
+from udfs.examine import FACTS
+from udfs.image_signals import image_signals_udf
 from udfs.model_file import ModelFile
 
 CACHE: Final = Path(".cache/bench")
@@ -230,36 +233,64 @@ def store_images(warehouse: Warehouse, folder: Path, count: int) -> None:
         conform(rows, media.TABLE).write.format("delta").mode("append").save(path)
 
 
-def one_network(path: Path) -> ImageScoring:
-    """Scoring by the small network and nothing else."""
+def one_network(path: Path) -> Side:
+    """The small network and nothing else."""
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     file = ModelFile(sha256, partial(str, path.resolve()))
     clip = Clip(file, file, Tokenizer("clip_bpe", clip_bpe()), PREPROCESSING, DIMENSION)
-    signals = (ClipImage(clip),)
-    operator = image_signals_udf(signals, max_pixels=SIZE_PX[0] * SIZE_PX[1])
-    return ImageScoring(signal_set(signals), operator, sha256, "none")
+    return Side(
+        table=image_signals.TABLE,
+        key="media_sha256",
+        signals={"clip": ClipImage(clip)},
+        build=partial(image_signals_udf, max_pixels=SIZE_PX[0] * SIZE_PX[1]),
+        facts=("provider", *FACTS),
+        models={"clip_model": sha256, "nsfw_model": None},
+    )
 
 
-def spark_turn(warehouse: Warehouse, scoring: ImageScoring, tree: Tree, images: int) -> Turn:
-    """The stage's batch over the first images, under a signal set that nothing has seen."""
-    fresh = dataclasses.replace(scoring, signal_set=uuid.uuid4().hex[:16])
+def unseen(side: Side) -> Side:
+    """The same signals under a version that nothing has been computed by."""
+    return dataclasses.replace(side, rules=(uuid.uuid4().hex,))
+
+
+def spark_turn(warehouse: Warehouse, side: Side, tree: Tree, images: int) -> Turn:
+    """The stage's batch over the first images that have no row of the set."""
     rounds = [f"bench-{first}" for first in range(0, images, DISTINCT)]
     keys = warehouse.read(media.TABLE).where(F.col("batch").isin(rounds))
     batch = Batch(
         warehouse=warehouse,
         stage=score_images.NAME,
-        checkpoint=fresh.signal_set,
+        checkpoint=side.signal_set,
         generation=uuid.uuid4().hex,
         batch_id=0,
         run_id="bench",
         frame=keys.select("media_sha256", F.col("batch").alias("source_batch")),
     )
     started, cpu_s = time.monotonic(), tree.cpu_s()
-    outcome = score_images.stage(fresh).process(batch)
+    outcome = score_images.stage(side).process(batch)
     turn = Turn(outcome.rows_kept, time.monotonic() - started, tree.cpu_s() - cpu_s)
     if outcome.rows_kept != images:
         raise SystemExit(f"{outcome.rows_kept} of {images} images scored; see the warehouse's log")
     return turn
+
+
+def backfill(
+    warehouse: Warehouse, side: Side, tree: Tree, images: int, repeats: int
+) -> dict[str, Any]:
+    """What a set costs of which half the rows are there, against all of it, in turns."""
+    pairs = []
+    for _ in range(repeats):
+        fresh = unseen(side)
+        first = spark_turn(warehouse, fresh, tree, images // 2 // DISTINCT * DISTINCT)
+        rest = spark_turn(warehouse, fresh, tree, images)
+        whole = spark_turn(warehouse, unseen(side), tree, images)
+        pairs.append((rest, whole))
+        logging.info("backfill: %s", [turn.figures() for turn in (first, rest, whole)])
+    return {
+        "share_scored": images // 2 // DISTINCT * DISTINCT / images,
+        "wall": round(statistics.median(r.wall_s / w.wall_s for r, w in pairs), 3),
+        "cpu": round(statistics.median(r.cpu_s / w.cpu_s for r, w in pairs), 3),
+    }
 
 
 @contextlib.contextmanager
@@ -286,14 +317,17 @@ def compare(images: int, repeats: int, *, all_signals: bool) -> dict[str, Any]:
         small = one_network(network)
         pairs = []
         for number in range(repeats + 1):
-            pair = bare_turn(pool, network, paths), spark_turn(warehouse, small, tree, images)
+            ours = spark_turn(warehouse, unseen(small), tree, images)
+            pair = bare_turn(pool, network, paths), ours
             logging.info("turn %d of %d: %s", number, repeats, [turn.figures() for turn in pair])
             pairs.append(pair)
         result = summary(pairs[1:])  # the first warms both sides, the JVM's compiler above all
         if all_signals:
             default = models.scoring(config, spark).images
-            turns = [spark_turn(warehouse, default, tree, min(images, DISTINCT)) for _ in "ab"]
+            few = min(images, DISTINCT)
+            turns = [spark_turn(warehouse, unseen(default), tree, few) for _ in "ab"]
             result["spark_all_signals"] = turns[-1].figures() | {"images": turns[-1].images}
+        result["backfill_of_half"] = backfill(warehouse, small, tree, images, repeats)
         spark.stop()
         memory = {"peak_memory_mb": tree.peak_memory_mb, "limit_memory_mb": LIMIT_MEMORY_MB}
         return result | memory

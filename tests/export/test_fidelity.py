@@ -24,6 +24,7 @@ from jobs.export import fidelity, network
 from jobs.runtime import cards
 from jobs.runtime.errors import ConfigError, ModelProblem
 from tests.export import pictures
+from udfs.clip import Preprocessing
 from udfs.clip_tokenizer import Tokenizer as Ours
 from udfs.clip_tokenizer import clip_bpe
 from udfs.image_codec import decode
@@ -180,7 +181,7 @@ def test_images_and_texts_are_embedded_as_torch_does(
 @pytest.mark.parametrize("name", SOURCES)
 def test_pixels_are_the_frameworks_own(request, images, name):
     source = request.getfixturevalue(name)
-    ours = fidelity.Preprocessing(**source.preprocessing.model_dump())
+    ours = Preprocessing(**source.preprocessing.model_dump())
     step = 1 / 255 / min(source.preprocessing.std)
     for image in images:
         apart = np.abs(ours.normalise([ours.crop(image)])[0] - source.pixels(image))
@@ -194,7 +195,7 @@ def test_plain_files_are_decoded_as_the_reference_decodes_them(files, vit_b_32):
     """For these, torch gets the file itself; for the others our decoding is the reference."""
     plain = [file for file in files if file.is_plain]
     assert len(plain) >= 140
-    ours = fidelity.Preprocessing(**vit_b_32.preprocessing.model_dump())
+    ours = Preprocessing(**vit_b_32.preprocessing.model_dump())
     for file in plain:
         image = decode(file.content, max_pixels=pictures.MAX_PIXELS).image
         theirs = vit_b_32.pixels(Image.open(io.BytesIO(file.content)))
@@ -243,7 +244,7 @@ def test_every_resize_mode_of_open_clip(images, mode, interpolation):
 
     config = PreprocessCfg(size=96, resize_mode=mode, interpolation=interpolation, fill_color=127)
     theirs = image_transform_v2(config, is_train=False)
-    ours = fidelity.Preprocessing(size_px=96, resize=mode, interpolation=interpolation, fill=127)
+    ours = Preprocessing(size_px=96, resize=mode, interpolation=interpolation, fill=127)
     for image in images:
         try:
             expected = theirs(image).numpy()
@@ -269,7 +270,7 @@ def test_an_export_states_its_drift_and_no_path_of_this_machine(transformers_sig
     assert drift.least > 0.9999
     card, _ = cards.find(str(tmp_path / "model"), "clip")
     assert card.licence == "Apache-2.0"
-    assert card.training["least_cosine_to_torch"]["image"] == round(drift.image, 6)
+    assert card.origin["least_cosine_to_torch_image"] == f"{drift.image:.6f}"
     for file in (tmp_path / "model").iterdir():
         assert b"site-packages" not in file.read_bytes()
 

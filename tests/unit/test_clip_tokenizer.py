@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import unicodedata
+from pathlib import Path
 
 import ftfy
 import numpy as np
@@ -40,14 +41,12 @@ def reference_tables():
 def reference_words(text: str) -> list[str]:
     """Letters in runs, numbers one by one, the rest in runs; contractions first."""
     kinds = "".join(
-        "l"
-        if c == "\u0345"
-        else {"L": "l", "N": "n"}.get(unicodedata.category(c)[0], "s" if c == " " else "o")
+        {"L": "l", "N": "n"}.get(unicodedata.category(c)[0], "s" if c in " \u0345" else "o")
         for c in text
     )
     words, at = [], 0
     while at < len(text):
-        contraction = re.match("'(?:s|\u017f|t|re|ve|m|ll|d)", text[at:])
+        contraction = re.match("'(?:s|t|re|ve|m|ll|d)", text[at:], re.IGNORECASE)
         run = re.match("l+|n|o+|s", kinds[at:])
         assert run is not None
         length = len((contraction or run).group())
@@ -92,6 +91,30 @@ def test_known_captions_have_clips_ids(text, expected) -> None:
     assert tokens.mask[0].tolist() == [1] * length + [0] * (77 - length)
 
 
+# Written for this test; the ids are those of open_clip 3.3.0, its end in place. A caption that
+# spells open_clip's special tokens is not among them: to it they are special, here they are text.
+RECORDED = json.loads(Path(__file__).with_name("open_clip_ids.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(("text", "expected"), RECORDED)
+def test_ids_equal_those_of_open_clip(text, expected) -> None:
+    assert tokenizer.encode([text]).ids[0].tolist() == expected + [0] * (77 - len(expected))
+
+
+@pytest.mark.parametrize("text", ["<start_of_text>", "<end_of_text>", "<|endoftext|>"])
+def test_a_caption_cannot_end_itself(text) -> None:
+    ids = tokenizer.encode([f"a {text} cat"]).ids[0].tolist()
+    assert ids.count(START) == ids.count(END) == 1
+    assert ids.index(END) > 4
+
+
+def test_lone_surrogates_are_replaced() -> None:
+    assert (
+        tokenizer.encode(["a \ud800 cat"]).ids.tolist()
+        == tokenizer.encode(["a \ufffd cat"]).ids.tolist()
+    )
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -102,7 +125,6 @@ def test_known_captions_have_clips_ids(text, expected) -> None:
         "a < b &amp;amp; c",
         "schÃ¶n mojibake",
         "<start_of_text> <|endoftext|> </w>",
-        "it'\u017f a\u0345b",
         "x" * 500,
         "a " * 200,
     ],

@@ -95,8 +95,8 @@ def test_the_last_override_of_a_key_counts(load):
 
 def test_an_unknown_key_is_refused_with_the_likely_one_and_all_allowed(refusal):
     assert refusal(SMALLEST + "modls: {}") == (
-        "configuration got modls; did you mean models? allowed warehouse, dumps, models, recipe,"
-        " quality, lineage, spark, ingest, fetch, guard, breaker"
+        "configuration got modls; did you mean models? allowed warehouse, dumps, models, signals,"
+        " recipe, quality, lineage, spark, ingest, fetch, guard, breaker"
     )
     assert refusal(SMALLEST, "dumps.0.pth=x") == (
         "dumps.0 got pth; did you mean path? allowed name, path, format, options"
@@ -108,7 +108,7 @@ def test_every_problem_gets_its_line(refusal):
 
     assert sorted(lines) == [
         "ingest.max_pixels got 0; allowed greater than or equal to 1",
-        "models got clp; did you mean clip? allowed clip, nsfw, device",
+        "models got clp; did you mean clip? allowed clip, nsfw, language, device",
         "models.device got 'gpu'; allowed 'auto', 'cpu' or 'cuda'",
     ]
 

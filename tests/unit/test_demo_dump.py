@@ -115,6 +115,7 @@ def test_every_quarantine_class_that_a_dump_can_cause_is_planted(planted):
 
     # The demo is plain tars of images with their media, within the limits, that nobody changes.
     others = {"member_too_large", "decompression_bomb", "text_not_scored", "media_gone"}
+    others |= {"decoder_crashed", "decoder_timeout", "decoder_memory"}
     others |= {"not_a_video", "damaged_video", "video_compressed"}
     others |= {"shard_changed", "damaged_record", "invalid_url", "empty_document", *OF_FETCHES}
     assert caused == set(ERROR_CLASSES) - others

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
 from schemas.error_classes import ERROR_CLASSES
-from udfs.image_codec import ImageRefused, decode, extension_matches, header
+from udfs.image_codec import ImageRefused, decode, extension_matches, header, shrunk
 
 # As the codec has it; the test runner's own filters replace those of the modules.
 pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
@@ -329,3 +329,25 @@ def test_mutated_images_are_decoded_or_refused(content, edits, cut) -> None:
     else:
         assert found.image.mode == "RGB"
         assert found.image.size == (found.width_px, found.height_px)
+
+
+def test_what_signals_share_is_made_once(photographs) -> None:
+    decoded = decode(saved(photographs[0], "PNG"), max_pixels=LIMIT)
+    assert decoded.grey == photographs[0].convert("L")
+    assert decoded.grey is decoded.grey
+    assert decoded.grey_histogram.tolist() == decoded.grey.histogram()
+    assert decoded.grey_histogram is decoded.grey_histogram
+    assert decoded.grey_thumbnail.size == (256, 256)
+    assert decoded.grey_thumbnail is decoded.grey_thumbnail
+
+
+@given(width=st.integers(1, 3000), height=st.integers(1, 3000), longer_px=st.integers(1, 600))
+def test_a_shrunk_picture_keeps_its_shape(width, height, longer_px) -> None:
+    image = Image.new("L", (width, height))
+    small = shrunk(image, longer_px, Image.Resampling.NEAREST)
+    if max(image.size) <= longer_px:
+        assert small is image
+    else:
+        assert max(small.size) == longer_px
+        expected = min(image.size) * longer_px / max(image.size)
+        assert min(small.size) == pytest.approx(max(1, expected), abs=0.5)

@@ -16,6 +16,7 @@ from udfs.clip import ClipImage
 from udfs.embedding import unpack
 from udfs.image_codec import decode
 from udfs.image_signals import image_signals_udf, signal_set
+from udfs.isolation import Limits
 from udfs.phash import PHash, to_hex
 from udfs.sharpness import Sharpness, sharpness
 
@@ -73,6 +74,11 @@ def scored(signals, contents, size: int = 100, **options):
     batches = list(score(transported(contents, size)))
     assert all(batch.schema.names == SIGNALS.names for batch in batches)
     return [row for batch in batches for row in batch.to_pylist()]
+
+
+@pytest.fixture(params=[Limits(deadline_s=60), None], ids=["isolated", "threads"])
+def isolation(request):
+    return request.param
 
 
 def test_every_signal_of_an_image_is_in_its_row(tiny_clip, photographs) -> None:
@@ -146,18 +152,18 @@ CONTENTS = [grey(level) for level in range(20)]
     count=st.integers(0, 20),
     size=st.integers(1, 21),
     batch_size=st.integers(1, 9),
-    threads=st.integers(1, 4),
+    decoders=st.integers(1, 4),
     prefetch_bytes=st.sampled_from([1, 300, 10**6]),
 )
 def test_order_and_count_hold_for_any_split(
-    count, size, batch_size, threads, prefetch_bytes
+    count, size, batch_size, decoders, prefetch_bytes
 ) -> None:
     rows = scored(
         [Level()],
         CONTENTS[:count],
         size,
         batch_size=batch_size,
-        threads=threads,
+        decoders=decoders,
         prefetch_bytes=prefetch_bytes,
     )
     assert [row["media_sha256"] for row in rows] == [f"k{n}" for n in range(count)]

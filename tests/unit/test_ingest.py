@@ -6,7 +6,7 @@ import resource
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from jobs.sources.entry import Document, Entry, EntryRefused, Item, Limits
 from jobs.sources.formats import FORMATS, Format
 from jobs.sources.place import walk
 from jobs.staged import STAGED, Portion, reader
+from tests import manifest
 from udfs.blocklist import Blocklist
 
 LIMITS = Limits(
@@ -37,14 +38,11 @@ WHOLE = Portion(slice_bytes=1 << 40, slice_items=1 << 40, max_inline_bytes=1 << 
 PICTURE = Image.new("RGB", (64, 64), "red")
 
 
-def seen(path: Path) -> dict[str, object]:
+def seen(path: Path) -> File:
     """What discovery says of a file."""
-    status = path.stat()
-    microseconds = status.st_mtime_ns // 1000
-    return {
-        "size_bytes": status.st_size,
-        "modified_at": datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds),
-    }
+    return next(
+        f for f in walk(str(path.parent), lambda files, _folders: files) if f.path == path.name
+    )
 
 
 def shard(folder: Path, name: str, *images: File) -> dict[str, object]:
@@ -56,18 +54,7 @@ def shard(folder: Path, name: str, *images: File) -> dict[str, object]:
                 info = tarfile.TarInfo(f"{number}.{member.extension}")
                 info.size = len(member.content)
                 tar.addfile(info, io.BytesIO(member.content))
-    return {
-        "dump": "d",
-        "shard": name,
-        "revision": 0,
-        "cause": "new",
-        "root": str(folder),
-        "format": "webdataset",
-        "options": [],
-        **seen(path),
-        "first_position": 0,
-        "shard_ordinal": 0,
-    }
+    return manifest.shard(seen(path), folder)
 
 
 def read(
@@ -121,7 +108,8 @@ def test_a_member_that_climbs_out_of_the_shard_writes_nothing(tmp_path):
     with tarfile.open(inner / "x.tar", "w") as tar:
         for name in ("../../x.png", "../../x.txt", "/tmp/sluice-was-here.png"):
             tar.addfile(tarfile.TarInfo(name))
-    row |= seen(inner / "x.tar")
+    listed = seen(inner / "x.tar")
+    row |= {"size_bytes": listed.size_bytes, "modified_at": listed.modified_at}
 
     assert {staged["error_class"] for staged in read(row)} == {"unsafe_member_name"}
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "x.tar"]
@@ -137,19 +125,7 @@ def test_a_shard_that_is_gone_is_one_refused_entry(tmp_path):
 def row_of(path: Path, form: str = "webdataset") -> dict[str, object]:
     """The row of the manifest for a file or folder that lies there."""
     listed = next(f for f in walk(str(path.parent), FORMATS[form].shards) if f.path == path.name)
-    return {
-        "dump": "d",
-        "shard": listed.path,
-        "revision": 0,
-        "cause": "new",
-        "root": str(path.parent),
-        "format": form,
-        "options": [],
-        "size_bytes": listed.size_bytes,
-        "modified_at": listed.modified_at,
-        "first_position": 0,
-        "shard_ordinal": 0,
-    }
+    return manifest.shard(listed, path.parent, format=form)
 
 
 def classes(row: dict[str, object]) -> set[str | None]:

@@ -20,6 +20,7 @@ runner = CliRunner()
         ["init"],
         ["run"],
         ["stage"],
+        ["backfill"],
         ["status"],
         ["sql"],
         ["why"],

@@ -18,6 +18,7 @@ from jobs.runtime.staging import FOLDER, Staging
 from jobs.sources.formats import FORMATS
 from jobs.sources.place import walk
 from jobs.staged import Portion, reader
+from tests import manifest
 from tests.loose_files import LIMITS
 
 COUNT = 5
@@ -92,20 +93,8 @@ def stored(root: Path, format_name: str, *, max_inline_bytes: int) -> list[dict[
     """What the media table gets of a dump."""
     staging = root.parent / "staging"
     shards = [
-        {
-            "dump": "d",
-            "shard": shard.path,
-            "revision": 0,
-            "cause": "new",
-            "root": str(root),
-            "format": format_name,
-            "options": [],
-            "size_bytes": shard.size_bytes,
-            "modified_at": shard.modified_at,
-            "first_position": 0,
-            "shard_ordinal": number,
-        }
-        for number, shard in enumerate(walk(str(root), FORMATS[format_name].shards))
+        manifest.shard(found, root, format=format_name, shard_ordinal=number)
+        for number, found in enumerate(walk(str(root), FORMATS[format_name].shards))
     ]
     portion = Portion(slice_bytes=1 << 40, slice_items=1 << 40, max_inline_bytes=max_inline_bytes)
     function = reader(LIMITS, Guard(), Staging(folder=str(staging), batch="b", run_id="r"), portion)

@@ -3,11 +3,11 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from udfs import onnx_session
 from udfs.model_file import ModelFile, ModelMismatch
-from udfs.onnx_session import Placement, infer, session
+from udfs.onnx_session import Placement, infer, infer_all, session
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -87,3 +87,44 @@ def test_another_provider_comes_before_the_cpu(monkeypatch, saved, networks) -> 
     monkeypatch.setattr(ort, "InferenceSession", lambda *_, providers: asked.append(providers))
     session(saved(networks[0](name="only_here")), provider=CUDA, device_id=2)
     assert asked == [[(CUDA, {"device_id": 2}), CPU]]
+
+
+@pytest.mark.parametrize("declared_as", ["intermediate", "output"])
+def test_an_input_may_take_more_than_its_file_declares(saved, declared_as) -> None:
+    # The runtime computes in advance whatever follows from declared shapes alone.
+    nodes = [
+        helper.make_node("Relu", ["pixels"], ["positive"]),
+        helper.make_node("Shape", ["positive"], ["lengths"]),
+        helper.make_node("Cast", ["lengths"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceProd", ["floats"], ["count"], keepdims=0),
+        helper.make_node("Mul", ["positive", "count"], ["scaled"]),
+    ]
+    pixels, positive, scaled = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [10, 3, 4, 4])
+        for name in ("pixels", "positive", "scaled")
+    )
+    weight = helper.make_tensor_value_info("weight", TensorProto.FLOAT, [1])  # as old exports do
+    graph = helper.make_graph(
+        nodes,
+        "fixed",
+        [weight, pixels],
+        [scaled, positive] if declared_as == "output" else [scaled],
+        [numpy_helper.from_array(np.ones(1, np.float32), "weight")],
+        value_info=[positive] if declared_as == "intermediate" else [],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    file = saved(helper.make_model(graph, opset_imports=opset, ir_version=8))
+    feeds = {"pixels": np.random.default_rng(1).random((2, 3, 8, 24)).astype(np.float32)}
+
+    for shape in [("n", 3, "height", "width"), ("n", 3, 8, 24)]:
+        (got,) = infer_all(Placement("cpu").open(file, shape), feeds, ["scaled"])
+        assert got == pytest.approx(feeds["pixels"] * feeds["pixels"].size, rel=1e-6)
+    with pytest.raises(ort.capi.onnxruntime_pybind11_state.InvalidArgument):
+        Placement("cpu").open(file).run(None, feeds)
+
+
+def test_outputs_of_one_run_come_in_the_order_asked_for(saved, networks) -> None:
+    opened = session(saved(networks[0](batch=4)))
+    flat, embeds = infer_all(opened, {"pixel_values": pixels(9)}, ["flat", "image_embeds"])
+    assert flat.shape == (9, 3 * 16 * 16)
+    assert np.array_equal(embeds, infer(opened, {"pixel_values": pixels(9)}, "image_embeds"))

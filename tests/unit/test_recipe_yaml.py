@@ -35,7 +35,7 @@ def test_the_default_recipe_is_the_published_policy():
     assert asked == [
         ("text_length", "caption_chars", "chars", ">= 5 and <= 1000"),
         ("text_length", "caption_words", "words", ">= 3"),
-        ("text_language", "language", "language", "en or less than 0.8 sure"),
+        ("text_language", "language", "language", "en, nolang or less than 0.8 sure"),
         ("image_size", "shorter_side", "shorter_side_px", ">= 200"),
         ("image_aspect", "aspect", "aspect_ratio", "<= 3"),
         ("clip_score", "alignment", "clip_score", ">= 0.21"),

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -37,3 +39,12 @@ def test_the_signal_measures_the_decoded_picture(photographs, tmp_path) -> None:
     signal.load()
     prepared = signal.prepare(decode(path.read_bytes(), max_pixels=10**7))
     assert signal.finish([prepared]) == {"sharpness": [sharpness(photographs[0])]}
+
+
+@pytest.mark.parametrize("size", [(900, 601), (256, 100), (255, 40), (30, 20), (4000, 1), (1, 1)])
+def test_the_thumbnail_that_signals_share_is_as_sharp_as_the_picture(photographs, size) -> None:
+    file = io.BytesIO()
+    image = photographs[1].resize(size)
+    image.save(file, "PNG")
+    decoded = decode(file.getvalue(), max_pixels=10**7)
+    assert Sharpness().prepare(decoded) == sharpness(image)

@@ -17,6 +17,7 @@ from jobs.sources.entry import Reading
 from jobs.sources.formats import FORMATS
 from jobs.sources.place import Place, walk
 from jobs.staged import CONTINUED, Portion, reader
+from tests import manifest
 from tests.fuzz_seeds import SEEDS
 from tests.loose_files import LIMITS, fill
 
@@ -67,21 +68,10 @@ def dump(tmp_path: Path) -> Path:
 def parts(dump: Path, portion: Portion) -> list[list[dict[str, Any]]]:
     """The staged rows of each batch until nothing is left, the bytes of media in place."""
     (file,) = walk(str(dump), FORMATS["webdataset"].shards)
-    shard = {
-        "dump": "d",
-        "shard": file.path,
-        "cause": "new",
-        "root": str(dump),
-        "format": "webdataset",
-        "options": [],
-        "size_bytes": file.size_bytes,
-        "modified_at": file.modified_at,
-        "shard_ordinal": 3,
-    }
     found, first = [], 0
     for revision in count():
         staging = dump.parent / f"staging{portion.slice_items}.{portion.slice_bytes}.{revision}"
-        row = shard | {"revision": revision, "first_position": first}
+        row = manifest.shard(file, dump, revision=revision, first_position=first, shard_ordinal=3)
         batches = reader(
             LIMITS, Guard(), Staging(folder=str(staging), batch="b", run_id="r"), portion
         )([pa.RecordBatch.from_pylist([row])])

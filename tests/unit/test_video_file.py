@@ -18,6 +18,7 @@ from jobs.sources.entry import Entry, EntryRefused, Reading
 from jobs.sources.place import Place, walk
 from jobs.sources.video_file import registered
 from jobs.staged import Portion, reader
+from tests import manifest
 from tests.loose_files import LIMITS
 from tests.videos import FRAMES, HEIGHT, WIDTH, video
 
@@ -93,24 +94,11 @@ def test_a_row_of_the_media_table_leads_to_the_video_in_its_tar(tmp_path: Path) 
     root.mkdir()
     (root / "0.tar").write_bytes(tar(FILES))
     (file,) = walk(str(root), lambda files, _folders: files)
-    shard = {
-        "dump": "d",
-        "shard": "0.tar",
-        "revision": 0,
-        "cause": "new",
-        "root": str(root),
-        "format": "webdataset",
-        "options": [],
-        "size_bytes": file.size_bytes,
-        "modified_at": file.modified_at,
-        "first_position": 0,
-        "shard_ordinal": 0,
-    }
     portion = Portion(slice_bytes=1 << 40, slice_items=1 << 40, max_inline_bytes=1 << 40)
     function = reader(LIMITS, Guard(), Staging(folder=str(staging), batch="b", run_id="r"), portion)
     rows = [
         row
-        for batch in function([pa.RecordBatch.from_pylist([shard])])
+        for batch in function([pa.RecordBatch.from_pylist([manifest.shard(file, root)])])
         for row in batch.to_pylist()
     ]
     (path,) = (staging / FOLDER).glob("*")

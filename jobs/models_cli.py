@@ -1,0 +1,274 @@
+"""`sluice models add | list | check | compare | export`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from jobs.runtime.config import Config
+from jobs.runtime.errors import ModelProblem
+
+# What a command needs of ONNX is imported inside it: `--help` must answer at once.
+
+out = Console()
+
+Guard = Callable[[Callable[..., None]], Callable[..., None]]
+Configured = Callable[[Path | None, Sequence[str] | None], Config]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(help="folder of models; default: the first of $SLUICE_MODEL_PATH, or the user's"),
+]
+DeadlineOption = Annotated[float, typer.Option(help="most seconds that a network may take", min=1)]
+JsonOption = Annotated[bool, typer.Option("--json", help="for machines")]
+
+
+def add_to(group: typer.Typer, guard: Guard, configured: Configured) -> None:
+    """Put the commands into a group.
+
+    Args:
+        group: the group of the command line.
+        guard: turns our errors into one line and their exit code.
+        configured: gives the configuration of a file and some overrides.
+    """
+
+    @group.command("check")
+    @guard
+    def check_(
+        models: Annotated[
+            list[str] | None,
+            typer.Argument(metavar="[MODEL | CONFIG]...", help="default: those of --config"),
+        ] = None,
+        config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file")] = None,
+        overrides: Annotated[
+            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one key")
+        ] = None,
+        deadline: DeadlineOption = 300,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Verify digests, load every network, try it: all that can be known before a job."""
+        named = [name for name in models or [] if not name.endswith((".yaml", ".yml"))]
+        files = [Path(name) for name in models or [] if name not in named]
+        if not named or files:
+            loaded = configured(files[0] if files else config, overrides)
+            named += [loaded.models.clip, loaded.models.nsfw]
+        check(named, deadline_s=deadline, as_json=as_json)
+
+    for command in (add, list_models, compare, export):
+        name = "list" if command is list_models else command.__name__
+        group.command(name)(guard(command))
+
+
+def add(
+    source: Annotated[
+        Path, typer.Argument(help="folder, zip or tar of a model; or a head's .safetensors, .npz")
+    ],
+    name: Annotated[str | None, typer.Option(help="what to call it; default: as SOURCE is")] = None,
+    store: StoreOption = None,
+    variant: Annotated[str, typer.Option(help="of an export: fp16, quantized, int8, …")] = "",
+    clip: Annotated[str | None, typer.Option(help="of a head: the CLIP it belongs to")] = None,
+    licence: Annotated[str | None, typer.Option(help="of the weights, for the card")] = None,
+    deadline: DeadlineOption = 300,
+) -> None:
+    """Recognise a model, try it, and copy it with a card into the local store."""
+    from jobs.runtime import model_store
+
+    added = model_store.add(
+        source,
+        name=name,
+        store=store,
+        variant=variant,
+        clip=clip,
+        licence=licence,
+        deadline_s=deadline,
+    )
+    verb = "added" if added.is_new else "already there:"
+    card = added.card
+    out.print(f"{verb} {card.name} ({card.task}, {card.description}) in {added.folder}")
+    if card.licence == "not stated":
+        out.print("its licence is not stated: write it into model.yaml")
+
+
+def list_models(as_json: JsonOption = False) -> None:
+    """Show every model that a name finds."""
+    from jobs.runtime import cards
+
+    rows = []
+    for card, name, place in cards.every():
+        rows.append(
+            {
+                "name": name,
+                "task": card.task if card else "unreadable",
+                "dimension": card.dimension if card else None,
+                "licence": card.licence if card else None,
+                "where": place,
+                "sha256": {r: f.sha256 for r, f in card.files.items()} if card else {},
+            }
+        )
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        digests: Any = row["sha256"]
+        row["sha256"] = " ".join(f"{role} {digest[:12]}" for role, digest in digests.items())
+    _show(rows)
+
+
+def check(names: Sequence[str], *, deadline_s: float, as_json: bool) -> None:
+    """Check models, one line each.
+
+    Raises:
+        ModelProblem: every problem, a line each.
+    """
+    from jobs.runtime import model_store
+    from jobs.runtime.errors import ConfigError
+
+    rows, problems = [], []
+    for name in names:
+        try:
+            card, tried = model_store.check(name, deadline_s=deadline_s)
+        except (ModelProblem, ConfigError) as error:
+            problems.append(str(error))
+            continue
+        rows += [
+            {
+                "model": f"{card.name} {role}",
+                "task": card.task,
+                "dimension": tried.dimension,
+                "provider": provider,
+                "golden": sum(golden.role == role for golden in card.golden),
+            }
+            for role, provider in tried.providers.items()
+        ]
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({"models": rows, "problems": problems}, indent=2))
+    elif rows:
+        _show(rows)
+    if problems:
+        raise ModelProblem("\n".join(problems))
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="the model that is trusted")],
+    b: Annotated[str, typer.Argument(help="its variant")],
+    folder: Annotated[
+        Path | None, typer.Option(help="pictures, each with a .txt; default: rendered scenes")
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SIGNAL=VALUE", help="where a decision is made; default: A's card"),
+    ] = None,
+    max_drift: Annotated[
+        float | None,
+        typer.Option(help="of 1 - cosine or a score, at the worst hundredth; default: 0.02", min=0),
+    ] = None,
+    max_flips: Annotated[
+        float | None, typer.Option(help="share of decisions; default: 0.01", min=0, max=1)
+    ] = None,
+    deadline: DeadlineOption = 300,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how far a variant drifts and which decisions it turns; refuse one past its bounds."""
+    from jobs.models import compare as comparing
+    from jobs.runtime import model_store
+
+    found = model_store.compared(
+        a, b, examples=folder, thresholds=_thresholds(threshold or ()), deadline_s=deadline
+    )
+    rows = [drift._asdict() for drift in found]
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        _show(rows)
+    refused = comparing.beyond(
+        found,
+        max_drift=comparing.MAX_DRIFT if max_drift is None else max_drift,
+        max_flips=comparing.MAX_FLIPS if max_flips is None else max_flips,
+    )
+    if refused:
+        raise ModelProblem(
+            f"{b} is no variant of {a}: {'; '.join(refused)}; take another precision, or allow "
+            "more with --max-drift and --max-flips"
+        )
+
+
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(help="an open_clip name, or a checkpoint folder of open_clip, transformers"),
+    ],
+    folder: Annotated[Path, typer.Argument(help="new folder, for models.clip to name")],
+    pretrained: Annotated[
+        str | None, typer.Option(help="open_clip's tag of weights, or a checkpoint of that name")
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16"], typer.Option(help="of weights and arithmetic")
+    ] = "fp32",
+    licence: Annotated[str, typer.Option(help="of the weights, for the card")] = "not stated",
+    seed: Annotated[
+        int | None, typer.Option(help="of random weights, to try an export without any")
+    ] = None,
+    is_verified: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="compare with torch, refuse what is off")
+    ] = True,
+) -> None:
+    """Turn a torch checkpoint into a model folder; needs infra/locks/export.txt."""
+    from jobs import export as exporting
+
+    source = exporting.source(model, pretrained=pretrained, seed=seed)
+    drift = exporting.write(
+        source, folder, precision=precision, licence=licence, is_verified=is_verified
+    )
+    if drift is None:
+        out.print("not compared with torch (--no-verify)")
+    else:
+        figures = [("image", drift.image, drift.image_centred)]
+        figures.append(("text", drift.text, drift.text_centred))
+        _show(
+            [
+                {"least cosine to torch": side, "as it is": f"{a:.6f}", "less the mean": f"{b:.6f}"}
+                for side, a, b in figures
+            ]
+        )
+    out.print(f"wrote {folder}: name it as models.clip", soft_wrap=True)
+
+
+def _thresholds(given: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for item in given:
+        signal, _, value = item.partition("=")
+        try:
+            found[signal] = float(value)
+        except ValueError:
+            from jobs.runtime.errors import ConfigError
+
+            raise ConfigError(
+                f"--threshold got {item}; allowed SIGNAL=VALUE; e.g. clip_score=0.28"
+            ) from None
+    return found
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(box=None, header_style="bold")
+    for name in rows[0] if rows else ():
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_cell(value)) for value in row.values()))
+    out.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, tuple):
+        return " ".join(_cell(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

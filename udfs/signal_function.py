@@ -1,0 +1,62 @@
+"""A signal as a column function, for SQL and notebooks: the stage's own operator over a column."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from pyspark.sql import Column
+from pyspark.sql.pandas.functions import pandas_udf
+from pyspark.sql.types import StructType
+
+Operator = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
+
+
+def signal_function(
+    operator: Operator, columns: Sequence[str], *, value: str, signals: StructType
+) -> Callable[..., Column]:
+    """Iterator pandas UDF ``(images or texts) -> what the operator says of them``.
+
+    Its values are those of the stage's columns, since the operator is the stage's. What is null
+    or refused gives null.
+
+    Args:
+        operator: (key, value) batches -> rows of ``signals``, same order and count.
+        columns: those to return: of one its values, of more a struct.
+        value: the operator's name for what it looks at, ``content`` or ``caption``.
+        signals: what the operator emits; its first column is the key.
+    """
+    key = signals.names[0]
+
+    def scored(values: Iterator[pd.Series]) -> Iterator[pa.RecordBatch]:
+        return iter(operator(_batches(values, key, value)))
+
+    def one(values: Iterator[pd.Series]) -> Iterator[pd.Series]:
+        for rows in scored(values):
+            yield _objects(rows[columns[0]])
+
+    def many(values: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+        for rows in scored(values):
+            yield pd.DataFrame({column: _objects(rows[column]) for column in columns})
+
+    if len(columns) == 1:
+        return _function(one, signals[columns[0]].dataType)
+    return _function(many, StructType([signals[column] for column in columns]))
+
+
+def _batches(values: Iterator[pd.Series], key: str, value: str) -> Iterator[pa.RecordBatch]:
+    seen = 0
+    for series in values:
+        keys = [str(number) for number in range(seen, seen + len(series))]
+        seen += len(series)
+        content = pa.Array.from_pandas(series)
+        yield pa.RecordBatch.from_arrays([pa.array(keys, pa.string()), content], [key, value])
+
+
+def _objects(column: pa.Array) -> pd.Series:
+    # As objects: a missing 64-bit hash would make floats of all its neighbours.
+    return pd.Series(column.to_pylist(), dtype=object)
+
+
+def _function(function: Callable[..., Any], dtype: Any) -> Callable[..., Column]:
+    return pandas_udf(function, dtype)  # type: ignore[call-overload, no-any-return]  # the stubs know literal functions only
