@@ -186,9 +186,8 @@ def test_pixels_are_the_frameworks_own(request, images, name):
     for image in images:
         apart = np.abs(ours.normalise([ours.crop(image)])[0] - source.pixels(image))
         is_strip = max(image.size) > 8 * min(image.size)
-        # a strip's middle is resized alone, in two passes of which each rounds to bytes
+        # a strip's middle is made alone, in two passes of which each rounds to bytes
         assert apart.max() < (2.01 * step if is_strip else 1e-5), image.size
-        assert np.mean(apart > 1e-5) < 0.01
 
 
 def test_plain_files_are_decoded_as_the_reference_decodes_them(files, vit_b_32):
@@ -252,9 +251,9 @@ def test_every_resize_mode_of_open_clip(images, mode, interpolation):
             assert mode == "longest"
             continue
         apart = np.abs(ours.normalise([ours.crop(image)])[0] - expected)
-        # one step of a byte in the least of the stds; two where a strip's middle is made alone
-        assert apart.max() < 2.01 / 255 / 0.26130258, image.size
-        assert np.mean(apart > 1e-5) < 0.01
+        # a strip's middle is made alone, in two passes of which each rounds to bytes
+        is_strip = mode == "shortest" and max(image.size) > 8 * min(image.size)
+        assert apart.max() < (2.01 / 255 / 0.26130258 if is_strip else 1e-5), image.size
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
