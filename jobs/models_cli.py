@@ -1,8 +1,8 @@
-"""`sluice models add | list | check | compare`."""
+"""`sluice models add | list | check | compare | export`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -57,7 +57,7 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured) -> None:
             named += in_use(loaded)
         check(named, deadline_s=deadline, as_json=as_json)
 
-    for command in (add, list_models, compare):
+    for command in (add, list_models, compare, export):
         name = "list" if command is list_models else command.__name__
         group.command(name)(guard(command))
 
@@ -208,6 +208,47 @@ def compare(
             f"{b} is no variant of {a}: {'; '.join(refused)}; take another precision, or allow "
             "more with --max-drift and --max-flips"
         )
+
+
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(help="an open_clip name, or a checkpoint folder of open_clip, transformers"),
+    ],
+    folder: Annotated[Path, typer.Argument(help="new folder, for models.clip to name")],
+    pretrained: Annotated[
+        str | None, typer.Option(help="open_clip's tag of weights, or a checkpoint of that name")
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16"], typer.Option(help="of weights and arithmetic")
+    ] = "fp32",
+    licence: Annotated[str, typer.Option(help="of the weights, for the card")] = "not stated",
+    seed: Annotated[
+        int | None, typer.Option(help="of random weights, to try an export without any")
+    ] = None,
+    is_verified: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="compare with torch, refuse what is off")
+    ] = True,
+) -> None:
+    """Turn a torch checkpoint into a model folder; needs infra/locks/export.txt."""
+    from jobs import export as exporting
+
+    source = exporting.source(model, pretrained=pretrained, seed=seed)
+    drift = exporting.write(
+        source, folder, precision=precision, licence=licence, is_verified=is_verified
+    )
+    if drift is None:
+        out.print("not compared with torch (--no-verify)")
+    else:
+        figures = [("image", drift.image, drift.image_centred)]
+        figures.append(("text", drift.text, drift.text_centred))
+        _show(
+            [
+                {"least cosine to torch": side, "as it is": f"{a:.6f}", "less the mean": f"{b:.6f}"}
+                for side, a, b in figures
+            ]
+        )
+    out.print(f"wrote {folder}: name it as models.clip", soft_wrap=True)
 
 
 def _thresholds(given: Sequence[str]) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """CLIP's two encoders, from any standard two-file ONNX export."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -35,6 +36,7 @@ OUTPUTS: Final = (  # names in the exports of optimum, immich, SigLIP 2, in orde
 IDS: Final = ("input_ids", "text")  # optimum, immich
 MASK: Final = "attention_mask"
 _MOST_ASPECT: Final = 8  # chosen: a 1:20000 strip must not be resized whole for its centre
+_SUPPORT: Final = 3  # source pixels to each side of one, of Pillow's widest filter, lanczos
 _Three = tuple[float, float, float]
 _Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest", "box", "hamming"]
 
@@ -46,11 +48,14 @@ class Preprocessing:
     Attributes:
         size_px: side of the square that goes in.
         resize: ``shortest`` = shorter side to size, then the centre (CLIP); ``longest`` =
-            longer side to size, then black around it; ``squash`` = both sides to size (SigLIP).
+            longer side to size, then a border; ``squash`` = both sides to size (SigLIP).
         interpolation: how the picture is resized.
         mean: per channel, of values in [0, 1].
         std: per channel, of values in [0, 1].
         resize_px: the size to resize to before the centre is taken; null for size_px.
+        fill: grey of the border that ``longest`` adds, 0 to 255.
+        half_pixel: where a centre half a pixel off goes: ``even`` = to the nearest even corner
+            (torchvision, open_clip), ``down`` = to the lower one (transformers).
     """
 
     size_px: int = 224
@@ -58,12 +63,9 @@ class Preprocessing:
     interpolation: _Interpolation = "bicubic"
     mean: _Three = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip.py
     std: _Three = (0.26862954, 0.26130258, 0.27577711)  # the same
-    resize_px: int | None = field(default=None, repr=False)
-
-    @property
-    def version(self) -> str:
-        """All that decides; what is null is left out, so that it names no other set than before."""
-        return f"{self}" + (f":{self.resize_px}" if self.resize_px else "")
+    resize_px: int | None = None
+    fill: int = 0  # open_clip transform.py
+    half_pixel: Literal["even", "down"] = "even"
 
     def crop(self, image: Image.Image) -> np.ndarray:
         """The square of the picture that goes in.
@@ -74,18 +76,21 @@ class Preprocessing:
         Returns:
             (size_px, size_px, 3) uint8.
         """
-        side, final = self.resize_px or self.size_px, (self.size_px, self.size_px)
+        inner = self.resize_px or self.size_px
         resampling = Image.Resampling[self.interpolation.upper()]
         if self.resize == "squash":
-            return np.asarray(_centre(image.resize((side, side), resampling), final))
-        if self.resize == "longest":
-            longer = max(image.size)
-            width, height = (max(1, round(side * length / longer)) for length in image.size)
-            return np.asarray(_padded(image.resize((width, height), resampling), final))
-        shorter = min(image.size)
-        image = _centre(image, (shorter * _MOST_ASPECT, shorter * _MOST_ASPECT))
-        width, height = (side * length // shorter for length in image.size)
-        return np.asarray(_centre(image.resize((width, height), resampling), final))
+            resized = image.resize((inner, inner), resampling)
+        elif self.resize == "longest":
+            ratio = max(image.size) / inner
+            width, height = (max(1, round(length / ratio)) for length in image.size)
+            resized = image.resize((width, height), resampling)
+        else:
+            shorter = min(image.size)
+            width, height = (inner * length // shorter for length in image.size)
+            if max(image.size) > shorter * _MOST_ASPECT:
+                return np.asarray(self._part(image, (width, height), resampling))
+            resized = image.resize((width, height), resampling)
+        return np.asarray(self._square(resized))
 
     def normalise(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         """Standardised channels first.
@@ -103,6 +108,39 @@ class Preprocessing:
             np.multiply(crop.transpose(2, 0, 1), scale, out=target)
             target -= shift
         return pixels
+
+    def _square(self, image: Image.Image) -> Image.Image:
+        """The middle of a picture, with a border where it is smaller."""
+        side = self.size_px
+        if image.size == (side, side):
+            return image
+        left, top = (
+            self._corner(length) if length >= side else -((side - length) // 2)
+            for length in image.size
+        )
+        square = Image.new("RGB", (side, side), (self.fill, self.fill, self.fill))
+        square.paste(image, (-left, -top))
+        return square
+
+    def _part(
+        self, image: Image.Image, size: tuple[int, int], resampling: Image.Resampling
+    ) -> Image.Image:
+        """The middle of what a picture would be at a size, without making the rest of it."""
+        (x, left, right), (y, top, bottom) = (
+            _needed(source, target, self._corner(target), self.size_px)
+            for source, target in zip(image.size, size, strict=True)
+        )
+        near = image.crop((x[0], y[0], x[1], y[1]))
+        # In Pillow's own order, which shows: it rounds to bytes between the two.
+        wide = (self.size_px, near.height)
+        near = near.resize(wide, resampling, (left, 0, right, near.height))
+        square = (self.size_px, self.size_px)
+        return near.resize(square, resampling, (0, top, self.size_px, bottom))
+
+    def _corner(self, length: int) -> int:
+        """Where the middle of a side begins."""
+        beyond = length - self.size_px
+        return beyond // 2 if self.half_pixel == "down" else round(beyond / 2)
 
 
 @dataclass(frozen=True)
@@ -159,7 +197,7 @@ class ClipImage:
     @property
     def version(self) -> str:
         """Rule, preprocessing and model."""
-        return f"clip_image/1:{self.clip.image.sha256}:{self.clip.preprocessing.version}"
+        return f"clip_image/2:{self.clip.image.sha256}:{self.clip.preprocessing}"
 
     def load(self) -> str:
         """Open the network in this process and try it; the provider that runs it.
@@ -225,20 +263,14 @@ class ClipText:
         return infer(network, feeds, _output(network))
 
 
-def _centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The middle of a picture, no larger than a size; the whole, where it is smaller."""
-    width, height = min(image.width, size[0]), min(image.height, size[1])
-    if (width, height) == image.size:
-        return image
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
-
-
-def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A picture in the middle of a black one."""
-    whole = Image.new("RGB", size)
-    whole.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
-    return whole
+def _needed(
+    source: int, target: int, corner: int, side: int
+) -> tuple[tuple[int, int], float, float]:
+    """Which pixels a part of a resized side is made of, and from where to where in them."""
+    start, stop = (at * source / target for at in (corner, corner + side))
+    reach = math.ceil(_SUPPORT * max(1, source / target))
+    first, last = max(0, math.floor(start) - reach), min(source, math.ceil(stop) + reach)
+    return (first, last), start - first, stop - first
 
 
 def _output(network: ort.InferenceSession) -> str:

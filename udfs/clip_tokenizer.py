@@ -2,6 +2,7 @@
 
 import gzip
 import html
+import string
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _WORD_END: Final = "</w>"  # the same
 _START: Final = "<|startoftext|>"  # the same
 _END: Final = "<|endoftext|>"  # the same
 _MAX_CHARS: Final = 10_000  # chosen: no caption needs more to fill the context; bounds ftfy's time
+_PUNCTUATION: Final = str.maketrans("_", " ", string.punctuation.replace("_", ""))
+Cleaning = Literal["none", "whitespace", "lower", "canonicalize"]
 _loaded: Final[dict[str, tokenizers.Tokenizer]] = {}
 _lock: Final = threading.Lock()
 
@@ -65,17 +68,22 @@ class Tokenizer:
         context_length: ids a text, ends included.
         pad_id: what fills the rest: 0 in OpenAI and open_clip, 49407 in Hugging Face's CLIP,
             1 in SigLIP.
+        cleaning: what is done to a text first, by `clean`; null = ``lower`` for ``clip_bpe``,
+            ``none`` for ``tokenizer_json``.
     """
 
     kind: Literal["clip_bpe", "tokenizer_json"]
     file: ModelFile
     context_length: int = 77  # Radford et al. 2021, arXiv:2103.00020, §2.4
     pad_id: int = 0
+    cleaning: Cleaning | None = None
 
     @property
     def version(self) -> str:
         """Rule and file."""
-        return f"{self.kind}/2:{self.file.sha256}:{self.context_length}:{self.pad_id}"
+        cleaning = f":{self.cleaning}" if self.cleaning else ""
+        rule = f"{self.kind}/2:{self.file.sha256}"
+        return f"{rule}:{self.context_length}:{self.pad_id}{cleaning}"
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """Token ids of a batch; longer texts are cut and keep their last token, the end.
@@ -87,9 +95,9 @@ class Tokenizer:
             ModelMismatch: the file is not the one described.
         """
         loaded = self.load()
-        read = clean if self.kind == "clip_bpe" else str
+        cleaning = self.cleaning or ("lower" if self.kind == "clip_bpe" else "none")
         # not encode_batch: it takes every core, and its thread pool does not survive a fork
-        encodings = [loaded.encode(read(text[:_MAX_CHARS])) for text in texts]
+        encodings = [loaded.encode(clean(text[:_MAX_CHARS], cleaning)) for text in texts]
         shape = (len(texts), self.context_length)
         return Tokens(
             ids=np.array([item.ids for item in encodings], dtype=np.int64).reshape(shape),
@@ -118,16 +126,27 @@ class Tokenizer:
         return made
 
 
-def clean(text: str) -> str:
-    """Repair, unescape, squeeze and lower-case a caption, as CLIP was trained to see it.
+def clean(text: str, how: Cleaning = "lower") -> str:
+    """What a text encoder was trained to see of a caption.
 
-    Source: openai/CLIP ``simple_tokenizer.py``.
+    Args:
+        text: any Unicode.
+        how: ``none`` = as it is; ``whitespace`` = repaired, unescaped and squeezed; ``lower`` =
+            lower-cased too (openai/CLIP ``simple_tokenizer.py``); ``canonicalize`` = without
+            ASCII punctuation too (SigLIP, open_clip ``tokenizer.py``).
 
     >>> clean("  Salt &amp;amp;  PEPPER ")
     'salt & pepper'
+    >>> clean("Don't_stop:  NOW!", "canonicalize")
+    'dont stop now'
     """
-    unescaped = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return " ".join(unescaped.split()).lower()
+    if how == "none":
+        return text
+    repaired = html.unescape(html.unescape(ftfy.fix_text(text)))
+    if how == "canonicalize":
+        repaired = repaired.translate(_PUNCTUATION)
+    squeezed = " ".join(repaired.split())
+    return squeezed if how == "whitespace" else squeezed.lower()
 
 
 def _from_merges(path: str) -> tokenizers.Tokenizer:

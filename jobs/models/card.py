@@ -56,6 +56,8 @@ class CardPreprocessing(_Part):
     )
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    fill: int = Field(default=0, ge=0, le=255)
+    half_pixel: Literal["even", "down"] = "even"
 
 
 class CardTokenizer(_Part):
@@ -64,6 +66,7 @@ class CardTokenizer(_Part):
     kind: Literal["clip_bpe", "tokenizer_json"] = "clip_bpe"
     context_length: int = Field(default=77, ge=2)
     pad_id: int = Field(default=0, ge=0)
+    cleaning: Literal["none", "whitespace", "lower", "canonicalize"] | None = None
 
 
 class CardOutput(_Part):

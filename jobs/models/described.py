@@ -34,6 +34,7 @@ def tokenizer(card: Card, file: File) -> Tokenizer:
         file=file("tokenizer"),
         context_length=card.tokenizer.context_length,
         pad_id=card.tokenizer.pad_id,
+        cleaning=card.tokenizer.cleaning,
     )
 
 

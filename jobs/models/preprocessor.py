@@ -80,12 +80,14 @@ def from_open_clip(written: Mapping[str, Any], origin: str) -> CardPreprocessing
         raise _refused(origin, "resize_mode", mode, "shortest, longest or squash")
     if interpolation not in _INTERPOLATIONS:
         raise _refused(origin, "interpolation", interpolation, ", ".join(_INTERPOLATIONS))
-    if mode == "longest" and written.get("fill_color", 0) not in (0, [0, 0, 0]):
-        raise _refused(origin, "fill_color", written["fill_color"], "0, black")
+    fill = written.get("fill_color", 0)
+    if not isinstance(fill, int) or not 0 <= fill <= 255:
+        raise _refused(origin, "fill_color", fill, "a grey of 0 to 255")
     fields: dict[str, Any] = {
         "size_px": size,
         "resize": mode,
         "interpolation": _INTERPOLATIONS[interpolation],
+        "fill": fill,
     }
     fields |= {key: tuple(written[key]) for key in ("mean", "std") if written.get(key)}
     return _card(fields, origin)
@@ -118,7 +120,9 @@ def _sizes(
     if cropped > side:
         raise _refused(origin, "crop_size", cropped, f"up to size, {side}: padding is not done")
     resized = {} if cropped == side else {"resize_px": side}
-    return {"size_px": cropped, "resize": "squash" if is_squashing else "shortest"} | resized
+    resize = "squash" if is_squashing else "shortest"
+    # transformers image_transforms.py center_crop, beside torchvision's
+    return {"size_px": cropped, "resize": resize, "half_pixel": "down"} | resized
 
 
 def _constants(

@@ -57,12 +57,13 @@ def test_squash_keeps_the_whole_picture() -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(["shortest", "squash"]))
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(["shortest", "squash", "longest"]))
 def test_a_picture_of_any_shape_gives_the_square(width, height, resize) -> None:
     image = Image.new("RGB", (width, height), "red")
     cropped = Preprocessing(size_px=32, resize=resize).crop(image)
     assert cropped.shape == (32, 32, 3)
-    assert (cropped == [255, 0, 0]).all()
+    is_red = (cropped == [255, 0, 0]).all(axis=2)
+    assert is_red.any() if resize == "longest" else is_red.all()
 
 
 def test_a_very_long_strip_is_not_resized_whole(monkeypatch) -> None:
@@ -73,8 +74,48 @@ def test_a_very_long_strip_is_not_resized_whole(monkeypatch) -> None:
         "resize",
         lambda self, size, *rest: sizes.append(size) or resize(self, size, *rest),
     )
-    Preprocessing(size_px=224).crop(Image.new("RGB", (60_000, 3)))
-    assert sizes == [(8 * 224, 224)]
+    for size in [(60_000, 3), (3, 60_000)]:
+        Preprocessing(size_px=224).crop(Image.new("RGB", size))
+    assert len(sizes) == 4
+    assert all(max(size) <= 224 for size in sizes)
+
+
+@pytest.mark.parametrize("size", [(31, 1), (1, 31), (3, 100), (17, 400), (449, 50), (1000, 90)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
+def test_the_centre_of_a_strip_is_that_of_the_whole(size, interpolation) -> None:
+    """Half a source pixel off would be a hundred pixels of a strip one pixel high."""
+    noise = np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), np.uint8)
+    image = Image.fromarray(noise)
+    whole = [224 * length // min(size) for length in size]
+    left, top = (round((length - 224) / 2) for length in whole)
+    resized = image.resize(tuple(whole), Image.Resampling[interpolation.upper()])
+    expected = np.asarray(resized, np.int16)[top : top + 224, left : left + 224]
+    got = Preprocessing(interpolation=interpolation).crop(image)
+    assert np.abs(got - expected).max() <= 2  # two passes, each of which rounds to bytes
+
+
+@pytest.mark.parametrize(("half_pixel", "left"), [("even", 36), ("down", 35)])
+def test_half_a_pixel_goes_where_the_card_says(half_pixel, left) -> None:
+    """167 columns less 96 leave 35.5 on each side."""
+    image = Image.fromarray(np.tile(np.arange(167, dtype=np.uint8)[:, None], (96, 1, 3)))
+    preprocessing = Preprocessing(size_px=96, half_pixel=half_pixel)
+    assert preprocessing.crop(image)[0, 0, 0] == left
+
+
+def test_the_longer_side_fits_and_the_rest_is_filled() -> None:
+    image = Image.new("RGB", (300, 101), "red")
+    cropped = Preprocessing(size_px=64, resize="longest", fill=9).crop(image)
+    assert cropped.shape == (64, 64, 3)
+    is_filled = (cropped == 9).all(axis=2).all(axis=1)
+    assert is_filled.tolist() == [True] * 21 + [False] * 22 + [True] * 21
+    assert (cropped[~is_filled] == [255, 0, 0]).all()
+
+
+@pytest.mark.parametrize("resize", ["shortest", "squash"])
+def test_the_centre_is_taken_of_what_was_resized_larger(photographs, resize) -> None:
+    larger = Preprocessing(size_px=112, resize=resize).crop(photographs[0])
+    centre = Preprocessing(size_px=80, resize=resize, resize_px=112).crop(photographs[0])
+    assert (centre == larger[16:96, 16:96]).all()
 
 
 @pytest.mark.parametrize(

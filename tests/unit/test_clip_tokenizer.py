@@ -187,6 +187,25 @@ def test_a_files_own_length_and_padding_give_way_to_the_card(saved) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("cleaning", "expected"),
+    [
+        ("none", " It&apos;s  A_Cat! "),
+        ("whitespace", "It's A_Cat!"),
+        ("lower", "it's a_cat!"),
+        ("canonicalize", "its a cat"),
+        (None, " It&apos;s  A_Cat! "),
+    ],
+)
+def test_a_text_is_cleaned_as_the_card_says(saved, cleaning, expected) -> None:
+    file = saved(tokenizer.load().to_str().encode())
+    plain = Tokenizer("tokenizer_json", file)
+    made = Tokenizer("tokenizer_json", file, cleaning=cleaning)
+    ids = made.encode([" It&apos;s  A_Cat! "]).ids
+    assert ids.tolist() == plain.encode([expected]).ids.tolist()
+    assert (made.version == plain.version) == (cleaning is None)
+
+
 def test_an_altered_file_is_refused(saved) -> None:
     file = saved(json.dumps({}).encode())
     with pytest.raises(ModelMismatch):

@@ -28,6 +28,32 @@ def test_threads_are_as_given_and_do_not_spin(saved, networks) -> None:
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
+@pytest.mark.parametrize(
+    ("dtype", "disabled"), [(np.float32, []), (np.float16, ["NchwcTransformer"])]
+)
+def test_float16_is_kept_from_what_ends_the_process(monkeypatch, saved, dtype, disabled) -> None:
+    """The network is that of microsoft/onnxruntime#28392; loaded without, it ends this test."""
+    type_ = TensorProto.FLOAT16 if dtype is np.float16 else TensorProto.FLOAT
+    weights = numpy_helper.from_array(np.ones((4, 4), dtype), "w")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+            helper.make_node("MatMul", ["t", "w"], ["y"]),
+        ],
+        "crash",
+        [helper.make_tensor_value_info("x", type_, ["n", 1, 4])],
+        [helper.make_tensor_value_info("y", type_, [1, "n", 4])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    seen = []
+    open_ = ort.InferenceSession
+    monkeypatch.setattr(ort, "InferenceSession", lambda *a, **k: seen.append(k) or open_(*a, **k))
+    opened = session(saved(model))
+    assert seen[0]["disabled_optimizers"] == disabled
+    assert infer(opened, {"x": np.ones((2, 1, 4), np.float32)}, "y") == pytest.approx(4)
+
+
 def test_another_digest_is_refused(saved, networks) -> None:
     file = saved(networks[0]())
     with pytest.raises(ModelMismatch, match="differs from the expected"):
