@@ -54,20 +54,12 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured) -> None:
         files = [Path(name) for name in models or [] if name not in named]
         if not named or files:
             loaded = configured(files[0] if files else config, overrides)
-            named += in_use(loaded)
+            named += loaded.models_in_use().values()
         check(named, deadline_s=deadline, as_json=as_json)
 
     for command in (add, list_models, compare, export):
         name = "list" if command is list_models else command.__name__
         group.command(name)(guard(command))
-
-
-def in_use(config: Config) -> list[str]:
-    """The models that the signals of a configuration ask for."""
-    from jobs.runtime import models
-
-    tasks = [card.task for card in models.scoring(config).cards]
-    return [config.models.by_task()[task] for task in tasks]
 
 
 def add(

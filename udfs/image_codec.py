@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 from PIL import ExifTags, Image
 
+from udfs.refused import Refused
+
 VERSION: Final = "image_codec/1"  # raised whenever the same bytes would give other pixels
 _MIMES: Final = {
     "JPEG": "image/jpeg",
@@ -58,19 +60,8 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
-class ImageRefused(ValueError):
-    """Bytes that give no picture.
-
-    Attributes:
-        error_class: one of ``schemas.error_classes``.
-        detail: what was wrong, never the content.
-    """
-
-    def __init__(self, error_class: str, detail: str) -> None:
-        """Refuse bytes under a class, with a detail."""
-        super().__init__(error_class, detail)
-        self.error_class = error_class
-        self.detail = detail
+class ImageRefused(Refused):
+    """Bytes that give no picture."""
 
 
 @dataclass(frozen=True)

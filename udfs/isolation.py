@@ -27,6 +27,7 @@ from math import inf
 from typing import Any, Final, NoReturn
 
 from udfs.image_codec import said
+from udfs.refused import Refused
 
 _BOOT: Final = (
     "import sys; sys.path[:] = sys.argv[1:]; from udfs import isolation; isolation.nurse()"
@@ -61,19 +62,8 @@ class Limits:
     memory_bytes: int = 2 << 30
 
 
-class Lost(Exception):
-    """An item that cost a child its life.
-
-    Attributes:
-        error_class: one of ``schemas.error_classes``.
-        detail: how the child ended.
-    """
-
-    def __init__(self, error_class: str, detail: str) -> None:
-        """Put a death down to an item."""
-        super().__init__(error_class, detail)
-        self.error_class = error_class
-        self.detail = detail
+class Lost(Refused):
+    """An item that cost a child its life; the detail says how it ended."""
 
 
 class IsolationBroken(RuntimeError):

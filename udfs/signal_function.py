@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 from pyspark.sql import Column
 from pyspark.sql.pandas.functions import pandas_udf
-from pyspark.sql.types import StructType
+from pyspark.sql.types import ArrayType, DataType, StructField, StructType
 
 Operator = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 
@@ -40,8 +40,17 @@ def signal_function(
             yield pd.DataFrame({column: _objects(rows[column]) for column in columns})
 
     if len(columns) == 1:
-        return _function(one, signals[columns[0]].dataType)
-    return _function(many, StructType([signals[column] for column in columns]))
+        return _function(one, _plain(signals[columns[0]].dataType))
+    return _function(many, _plain(StructType([signals[column] for column in columns])))
+
+
+def _plain(dtype: DataType) -> DataType:
+    """The type without comments: Spark finds what a function gives to be of another type."""
+    if isinstance(dtype, ArrayType):
+        return ArrayType(_plain(dtype.elementType))
+    if isinstance(dtype, StructType):
+        return StructType([StructField(f.name, _plain(f.dataType)) for f in dtype])
+    return dtype
 
 
 def _batches(values: Iterator[pd.Series], key: str, value: str) -> Iterator[pa.RecordBatch]:

@@ -14,6 +14,8 @@ import av
 import av.container.core
 import av.logging
 
+from udfs.refused import Refused
+
 VERSION: Final = "video_header/1"  # raised whenever the same bytes would give other facts
 SNIFFED_BYTES: Final = 4096  # chosen: a block; the longest signature below needs 389
 # The demuxer of each type, by the name that FFmpeg knows it by (`ffmpeg -demuxers`).
@@ -86,19 +88,8 @@ _max_alloc = ctypes.CDLL(av.container.core.__file__).av_max_alloc  # PyAV has no
 _max_alloc.argtypes, _max_alloc.restype = [ctypes.c_size_t], None
 
 
-class VideoRefused(ValueError):
-    """Bytes that are no video, or whose header cannot be told.
-
-    Attributes:
-        error_class: one of ``schemas.error_classes``.
-        detail: what was wrong, never the content.
-    """
-
-    def __init__(self, error_class: str, detail: str) -> None:
-        """Refuse bytes under a class, with a detail."""
-        super().__init__(error_class, detail)
-        self.error_class = error_class
-        self.detail = detail
+class VideoRefused(Refused):
+    """Bytes that are no video, or whose header cannot be told."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from jobs.recipe import BOUNDS, Recipe
 from jobs.report import plots
 from jobs.report.contact_sheet import excerpt, grid, thumbnail
 from jobs.report.measure import BIN_WIDTHS, KEPT, Answer, measure, media
-from jobs.runtime import lineage, models
+from jobs.runtime import lineage
+from jobs.runtime.cards import find
 from jobs.runtime.config import Config
 from jobs.runtime.errors import NotFound
 from jobs.runtime.lineage import Run
@@ -237,7 +238,7 @@ def _verdicts(docs: Path, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def _cards(config: Config) -> list[Card]:
-    return list(models.scoring(config).cards)
+    return [find(name, task)[0] for task, name in config.models_in_use().items()]
 
 
 def _inlined(content: str | bytes, mime: str) -> str:

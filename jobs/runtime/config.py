@@ -322,6 +322,14 @@ class Config(Section):
     guard: Guard = Guard()
     breaker: Breaker = Breaker()
 
+    def models_in_use(self) -> dict[str, str]:
+        """Task -> name or folder of its model, of the signals that are measured.
+
+        A signal that runs a network is called as its task.
+        """
+        measured = {*self.signals.image, *self.signals.text}
+        return {task: name for task, name in self.models.by_task().items() if task in measured}
+
     @field_validator("dumps")
     @classmethod
     def _are_distinct(cls, dumps: tuple[Dump, ...]) -> tuple[Dump, ...]:

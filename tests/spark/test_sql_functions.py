@@ -46,7 +46,10 @@ def images(spark: SparkSession) -> None:
 def test_functions_of_images_equal_the_stage(spark: SparkSession, scoring: Scoring) -> None:
     said = spark.sql(
         "SELECT media_sha256, phash(content) phash, sharpness(content) sharpness,"
-        " nsfw(content) nsfw_score, embed_image(content) clip_embedding FROM images"
+        " nsfw(content) nsfw_score, embed_image(content) clip_embedding,"
+        " exposure(content).dark_fraction dark_fraction,"
+        " borders(content).content_box content_box,"
+        " colours(content).dominant_colours dominant_colours FROM images"
     )
     stage = score_images.transform(spark.table("images"), scoring.images.operator)
     stage = stage.select(*said.columns)
