@@ -205,9 +205,14 @@ def compare(
 def export(
     model: Annotated[
         str,
-        typer.Argument(help="an open_clip name, or a checkpoint folder of open_clip, transformers"),
+        typer.Argument(
+            help="an open_clip name, a checkpoint folder of open_clip or transformers, or a head's "
+            "torch file"
+        ),
     ],
-    folder: Annotated[Path, typer.Argument(help="new folder, for models.clip to name")],
+    folder: Annotated[
+        Path, typer.Argument(help="new folder, for models.clip to name; of a head, a new .npz")
+    ],
     pretrained: Annotated[
         str | None, typer.Option(help="open_clip's tag of weights, or a checkpoint of that name")
     ] = None,
@@ -224,7 +229,12 @@ def export(
 ) -> None:
     """Turn a torch checkpoint into a model folder; needs infra/locks/export.txt."""
     from jobs import export as exporting
+    from jobs.export import from_pickle
 
+    if Path(model).is_file() and Path(model).suffix in from_pickle.SUFFIXES:
+        out.print(f"{from_pickle.write(Path(model), folder)}: wrote {folder}", soft_wrap=True)
+        out.print(f"next: sluice models add {folder} --clip MODEL", soft_wrap=True)
+        return
     source = exporting.source(model, pretrained=pretrained, seed=seed)
     drift = exporting.write(
         source, folder, precision=precision, licence=licence, is_verified=is_verified

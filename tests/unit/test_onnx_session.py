@@ -110,7 +110,9 @@ def test_a_gpu_that_was_asked_for_and_is_not_there_is_an_error(monkeypatch) -> N
 
 def test_another_provider_comes_before_the_cpu(monkeypatch, saved, networks) -> None:
     asked = []
-    monkeypatch.setattr(ort, "InferenceSession", lambda *_, providers: asked.append(providers))
+    monkeypatch.setattr(
+        ort, "InferenceSession", lambda *_, providers, **__: asked.append(providers)
+    )
     session(saved(networks[0](name="only_here")), provider=CUDA, device_id=2)
     assert asked == [[(CUDA, {"device_id": 2}), CPU]]
 
