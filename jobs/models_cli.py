@@ -1,6 +1,7 @@
 """`sluice models add | list | check | compare | export`."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,10 +53,20 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured) -> None:
         """Verify digests, load every network, try it: all that can be known before a job."""
         named = [name for name in models or [] if not name.endswith((".yaml", ".yml"))]
         files = [Path(name) for name in models or [] if name not in named]
-        if not named or files:
-            loaded = configured(files[0] if files else config, overrides)
+        if named and not (files or config):
+            check(named, deadline_s=deadline, as_json=as_json)
+            return
+        from jobs.runtime import model_places
+
+        loaded = configured(files[0] if files else config, overrides)
+        if files or not named:
             named += loaded.models_in_use().values()
-        check(named, deadline_s=deadline, as_json=as_json)
+        check(
+            named,
+            deadline_s=deadline,
+            as_json=as_json,
+            fetch=partial(model_places.fetch, loaded),
+        )
 
     for command in (add, list_models, compare, export):
         name = "list" if command is list_models else command.__name__
@@ -120,8 +131,20 @@ def list_models(as_json: JsonOption = False) -> None:
     _show(rows)
 
 
-def check(names: Sequence[str], *, deadline_s: float, as_json: bool) -> None:
+def check(
+    names: Sequence[str],
+    *,
+    deadline_s: float,
+    as_json: bool,
+    fetch: Callable[[str], Path] | None = None,
+) -> None:
     """Check models, one line each.
+
+    Args:
+        names: of models, their folders or addresses.
+        deadline_s: most seconds that a network may take.
+        as_json: for machines.
+        fetch: gives the local folder of what lies at an address.
 
     Raises:
         ModelProblem: every problem, a line each.
@@ -132,7 +155,7 @@ def check(names: Sequence[str], *, deadline_s: float, as_json: bool) -> None:
     rows, problems = [], []
     for name in names:
         try:
-            card, tried = model_store.check(name, deadline_s=deadline_s)
+            card, tried = model_store.check(name, fetch=fetch, deadline_s=deadline_s)
         except (ModelProblem, ConfigError) as error:
             problems.append(str(error))
             continue

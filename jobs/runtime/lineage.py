@@ -61,7 +61,7 @@ def start(config: Config, *, command: str) -> Run:
     """Open the cycle's run; never fails, and takes at most `DEADLINE_S`."""
 
     def create() -> str:
-        client = _client(config)
+        client = connected(config)
         tags = {"mlflow.runName": f"sluice {command}", "sluice.command": command, **_revision()}
         return str(client.create_run(_experiment(client, config), tags=tags).info.run_id)
 
@@ -96,7 +96,7 @@ def record(
     """
 
     def write() -> None:
-        client = _client(config)
+        client = connected(config)
         params = {
             "config": digest(config),
             "recipe": recipe.name,
@@ -142,7 +142,8 @@ def _folder(config: Config) -> Path:
     return Path(config.warehouse).absolute() / "_lineage"
 
 
-def _client(config: Config) -> "MlflowClient":
+def connected(config: Config) -> "MlflowClient":
+    """MLflow, where the configuration says; its database is made where it is ours."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     uri = tracking_uri(config)

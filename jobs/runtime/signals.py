@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -10,7 +11,7 @@ from pyspark.sql import SparkSession
 from jobs.models import described
 from jobs.models.card import Card, check_fits
 from jobs.models.described import File
-from jobs.runtime import cards, distribution
+from jobs.runtime import cards, distribution, model_places
 from jobs.runtime.config import Config
 from jobs.runtime.errors import ConfigError
 from udfs.borders import Borders
@@ -76,7 +77,7 @@ class Shelf:
                 f"models.{task} got none, and a signal asks for it; allowed the name of a model or"
                 f" its folder: set models.{task}, or leave the signal out of signals"
             )
-        card, folder = cards.find(name, task)
+        card, folder = cards.find(name, task, partial(model_places.fetch, self.config))
         self.taken[task] = card
         return card, folder
 

@@ -195,7 +195,7 @@ def test_an_answer_that_never_comes_is_waited_for_no_longer_than_the_deadline(
     tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(lineage, "DEADLINE_S", 0.1)
-    monkeypatch.setattr(lineage, "_client", lambda _: time.sleep(5))
+    monkeypatch.setattr(lineage, "connected", lambda _: time.sleep(5))
     clock = time.monotonic()
     assert not lineage.start(config(tmp_path), command="run").is_tracked
     assert time.monotonic() - clock < 2
@@ -206,7 +206,7 @@ def test_a_login_never_reaches_the_log(tmp_path, monkeypatch, caplog):
     def refuse(_):
         raise OSError("cannot reach http://ann:hunter2@host:5000/api")
 
-    monkeypatch.setattr(lineage, "_client", refuse)
+    monkeypatch.setattr(lineage, "connected", refuse)
     lineage.start(config(tmp_path), command="run")
     assert "hunter2" not in caplog.text
     assert "http://<login>@host:5000/api" in caplog.text
