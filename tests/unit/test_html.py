@@ -368,6 +368,7 @@ HOSTILE = {
     "deep and wide": "<div>" * 1000 + "<img src=a.jpg alt=x>" * 20_000,
     "figures": "<figure><figcaption>x" * 20_000 + "<img src=a.jpg alt=x>",
     "open tags": "<img src=a.jpg alt=x>" + "<a" * 500_000,
+    "paragraphs": "<img src=a.jpg alt=x>" + "<table><tr><td>a b<td>c<pre>d</pre></table>" * 6_000,
     "srcset": "<img src=a.jpg alt=x><img srcset='" + "a (," * 200_000 + "'>",
 }
 
