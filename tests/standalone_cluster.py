@@ -59,12 +59,13 @@ class Cluster:
 
 
 @contextmanager
-def started(folder: Path, workers: Sequence[Path]) -> Iterator[Cluster]:
-    """A cluster of workers of one core and 1 GB each.
+def started(folder: Path, workers: Sequence[Path], *, cores: int = 1) -> Iterator[Cluster]:
+    """A cluster of workers of 1 GB each, and of one GPU each: so they say, there is none.
 
     Args:
         folder: that exists, for the zip and the Python of the workers.
         workers: the folder of each.
+        cores: of each.
     """
     python = folder / "python"
     python.write_text(_PYTHON)
@@ -85,12 +86,20 @@ def started(folder: Path, workers: Sequence[Path]) -> Iterator[Cluster]:
         daemons.enter_context(_daemon(environment, *master))
         while not _listens(port):
             time.sleep(0.2)
-        for worker in workers:
-            size = ("--cores", "1", "--memory", "1g", "--work-dir", str(worker))
-            daemons.enter_context(
-                _daemon(environment, f"{deploy}.worker.Worker", *here, *size, url)
-            )
+        for number, worker in enumerate(workers):
+            size = ("--cores", str(cores), "--memory", "1g", "--work-dir", str(worker))
+            claimed = environment | {"SPARK_WORKER_OPTS": _gpu(folder, number)}
+            daemons.enter_context(_daemon(claimed, f"{deploy}.worker.Worker", *here, *size, url))
         yield Cluster(url, environment, package.build(folder / "dist"))
+
+
+def _gpu(folder: Path, address: int) -> str:
+    """Options that make a worker offer a GPU of an address."""
+    script = folder / f"gpu-{address}"
+    script.write_text(f"""#!/bin/sh\necho '{{"name": "gpu", "addresses": ["{address}"]}}'\n""")
+    script.chmod(0o755)
+    told = {"amount": "1", "discoveryScript": str(script)}
+    return " ".join(f"-Dspark.worker.resource.gpu.{key}={value}" for key, value in told.items())
 
 
 @contextmanager

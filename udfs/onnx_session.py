@@ -52,7 +52,7 @@ class Placement:
         opened = session(
             file,
             provider=provider,
-            device_id=_gpu_address(),
+            device_id=gpu_address(),
             intra_op_threads=self.intra_op_threads,
             input_shape=input_shape,
         )
@@ -75,7 +75,7 @@ class Placement:
 AUTO: Final = Placement()
 
 
-def _gpu_address() -> int:
+def gpu_address() -> int:
     """The GPU that Spark gave this task; Spark does not set CUDA_VISIBLE_DEVICES."""
     task = TaskContext.get()
     gpu = task.resources().get("gpu") if task else None
