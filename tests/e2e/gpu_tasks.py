@@ -27,7 +27,9 @@ def told(_: Any) -> Iterator[dict[str, Any]]:
     }
 
 
-spark = SparkSession.builder.getOrCreate()
-while len(spark.sparkContext._jsc.sc().statusTracker().getExecutorInfos()) < 3:  # and the driver
-    time.sleep(0.2)
-print(json.dumps(spark.sparkContext.range(8, numSlices=8).mapPartitions(told).collect()))
+if __name__ == "__main__":
+    spark = SparkSession.builder.getOrCreate()
+    tracker = spark.sparkContext._jsc.sc().statusTracker()
+    while len(tracker.getExecutorInfos()) < 3:  # and the driver
+        time.sleep(0.2)
+    print(json.dumps(spark.sparkContext.range(8, numSlices=8).mapPartitions(told).collect()))
