@@ -228,6 +228,7 @@ def store_images(warehouse: Warehouse, folder: Path, count: int) -> None:
                 F.lit(f"bench-{first}").alias("batch"),
                 F.lit("bench").alias("run_id"),
             )
+            .withColumns(dict.fromkeys(("root", "path", "offset_bytes", "video"), F.lit(None)))
         )
         path = warehouse.path(media.TABLE)
         conform(rows, media.TABLE).write.format("delta").mode("append").save(path)
