@@ -190,10 +190,7 @@ def backfill(config: Config, spark: SparkSession, names: Sequence[str]) -> Plan:
     Raises:
         ConfigError: one is not known.
     """
-    known = {
-        score_images.NAME: {**signals.IMAGE, **signals.DERIVED},
-        score_text.NAME: signals.TEXT,
-    }
+    known = {score_images.NAME: signals.OF_IMAGES, score_text.NAME: signals.TEXT}
     for name in names:
         if not any(name in of_side for of_side in known.values()):
             allowed = [*signals.IMAGE, *signals.TEXT]

@@ -14,11 +14,10 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from schemas.error_classes import OK
 from schemas.image_signals import SIGNALS
-from udfs import image_codec
 from udfs.examine import Examine
 from udfs.image_codec import Decoded, ImageRefused, said
 from udfs.isolation import Limits, Lost, each, isolated
-from udfs.signal_set import check_columns, digest, fill
+from udfs.signal_set import check_columns, fill
 
 _Row = tuple[str, bytes | None]
 # Images that go to a child in one message. Measured, CPU time against threads with the bench's
@@ -55,11 +54,6 @@ class _Examined:
 
     row: dict[str, Any]
     prepared: tuple[Any, ...]
-
-
-def signal_set(signals: Iterable[ImageSignal]) -> str:
-    """Digest of what decides the values of these signals, the decoder's rules included."""
-    return digest([image_codec.VERSION, *(signal.version for signal in signals)])
 
 
 def image_signals_udf(

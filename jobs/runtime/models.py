@@ -129,8 +129,7 @@ def scoring(config: Config, spark: SparkSession | None = None) -> Scoring:
         ConfigError: a signal is not known, or asks for a model that is not named.
     """
     shelf = Shelf(config, spark)
-    seen_or_derived = {**signals.IMAGE, **signals.DERIVED}
-    of_images = _chosen("signals.image", config.signals.image, seen_or_derived, shelf)
+    of_images = _chosen("signals.image", config.signals.image, signals.OF_IMAGES, shelf)
     derived = [name for name in of_images if name in signals.DERIVED]
     if derived and CLIP not in of_images:
         raise ConfigError(
@@ -141,7 +140,7 @@ def scoring(config: Config, spark: SparkSession | None = None) -> Scoring:
     return Scoring(
         images=image_side(of_images, config, shelf),
         texts=text_side(of_texts, shelf),
-        cards=tuple(shelf.taken.values()),
+        cards=tuple(card for card, _ in shelf.taken.values()),
     )
 
 
@@ -190,5 +189,4 @@ def _limits(config: Config) -> Limits:
 
 
 def _sha256(shelf: Shelf, task: str, role: str) -> str | None:
-    card = shelf.taken.get(task)
-    return card.file(role).sha256 if card else None
+    return shelf.card(task)[0].file(role).sha256 if task in shelf.taken else None

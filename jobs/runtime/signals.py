@@ -47,12 +47,12 @@ class Shelf:
         config: names the models.
         spark: distributes their files where the workers are on other machines; null: they are
             read where they lie.
-        taken: task -> card of every model asked for so far.
+        taken: task -> card of every model asked for so far, and the folder of its files.
     """
 
     config: Config
     spark: SparkSession | None
-    taken: dict[str, Card] = field(default_factory=dict)
+    taken: dict[str, tuple[Card, Path]] = field(default_factory=dict)
 
     @property
     def placement(self) -> Placement:
@@ -71,15 +71,16 @@ class Shelf:
 
     def card(self, task: str) -> tuple[Card, Path]:
         """The card of the model for a task, and the folder of its files."""
-        name = self.config.models.by_task().get(task)
-        if name is None:
-            raise ConfigError(
-                f"models.{task} got none, and a signal asks for it; allowed the name of a model or"
-                f" its folder: set models.{task}, or leave the signal out of signals"
-            )
-        card, folder = cards.find(name, task, partial(model_places.fetch, self.config))
-        self.taken[task] = card
-        return card, folder
+        if task not in self.taken:  # what lies elsewhere is asked for once
+            name = self.config.models.by_task().get(task)
+            if name is None:
+                raise ConfigError(
+                    f"models.{task} got none, and a signal asks for it; allowed the name of a model"
+                    f" or its folder: set models.{task}, or leave the signal out of signals"
+                )
+            fetch = partial(model_places.fetch, self.config)
+            self.taken[task] = cards.find(name, task, fetch)
+        return self.taken[task]
 
     def built(self, task: str, build: Callable[[Card, File, Placement], _S]) -> _S:
         """What a model's card describes."""
@@ -123,6 +124,7 @@ DERIVED: Final[Mapping[str, Callable[[Shelf], Signal]]] = {
     "nsfw_head": lambda at: at.head("nsfw_head"),
     "violence": lambda at: at.head("violence"),
 }
+OF_IMAGES: Final[Mapping[str, Callable[[Shelf], Signal]]] = {**IMAGE, **DERIVED}
 TEXT: Final[Mapping[str, Callable[[Shelf], TextSignal]]] = {
     "metrics": lambda _: Metrics(),
     "language": lambda at: Language(at.network("language")),

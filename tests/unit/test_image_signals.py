@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from jobs.runtime.config import Config, Dump
+from jobs.runtime.models import image_side
+from jobs.runtime.signals import Shelf
 from schemas.image_signals import SIGNALS
 from udfs.clip import ClipImage
 from udfs.embedding import unpack
 from udfs.image_codec import decode
-from udfs.image_signals import image_signals_udf, signal_set
+from udfs.image_signals import image_signals_udf
 from udfs.isolation import Limits
 from udfs.phash import PHash, to_hex
 from udfs.sharpness import Sharpness, sharpness
@@ -67,6 +70,12 @@ def transported(contents, size: int):
         yield pa.RecordBatch.from_pydict(
             {"media_sha256": keys[part], "content": pa.array(contents[part], pa.binary())}
         )
+
+
+def signal_set(signals):
+    config = Config(warehouse="w", dumps=(Dump(name="d", path="d"),))
+    named = {type(signal).__name__: signal for signal in signals}
+    return image_side(named, config, Shelf(config, None)).signal_set
 
 
 def scored(signals, contents, size: int = 100, **options):
