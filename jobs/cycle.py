@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -206,7 +206,9 @@ def backfill(config: Config, spark: SparkSession, names: Sequence[str]) -> Plan:
             "text": chosen[score_text.NAME] or config.signals.text,
         }
     )
-    planned = plan(config.model_copy(update={"signals": narrowed}), spark)
+    # The recipe is the configuration's: it may ask for thresholds of models that do not run here.
+    asked = config.model_copy(update={"signals": narrowed})
+    planned = replace(plan(config, spark), config=asked, scoring=models.scoring(asked, spark))
     run_alone(planned, *(stage for stage, of_side in chosen.items() if of_side))
     return planned
 

@@ -11,8 +11,10 @@ from PIL import Image
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import score_images
+from jobs import cycle, score_images
 from jobs.runtime import streams
+from jobs.runtime.config import Config, Dump
+from jobs.runtime.errors import ConfigError
 from jobs.runtime.models import Operator, Side
 from jobs.runtime.tables import Warehouse, conform
 from jobs.scoring import scored
@@ -209,3 +211,17 @@ def test_the_stage_takes_over_from_the_table_and_says_so_in_the_ledger(
     version = warehouse.version(image_signals.TABLE)
     streams.run(warehouse, score_images.stage(side(NEW)), run_id="r")
     assert warehouse.version(image_signals.TABLE) == version
+
+
+def test_a_backfill_runs_the_named_signals_alone_and_needs_no_clip(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    config = Config(
+        warehouse=str(tmp_path / "w"), dumps=(Dump(name="d", path=str(tmp_path / "dump")),)
+    )
+    with pytest.raises(ConfigError, match="did you mean entropy"):
+        cycle.backfill(config, spark, ["entropi"])
+    planned = cycle.backfill(config, spark, ["entropy"])
+
+    assert list(planned.scoring.images.signals) == ["entropy"]
+    assert planned.recipe.name == "default"
