@@ -13,7 +13,7 @@ count = $$(cat $(1) | grep -c '==')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-openclipart test check bench bench-fetch bench-hosts bench-ingest \
-	bench-memory faults fuzz test-train test-export minilm profanity package lock clean
+	bench-memory bench-minhash bench-phash bench-semantic bench-components faults fuzz test-train test-export minilm profanity package lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,18 @@ bench-hosts: .venv/.dev .cache/crawl ## fetch 100,000 URLs of 200 hosts in one r
 
 bench-ingest: .venv/.dev ## measure ingest against a loop that reads and hashes, as JSON
 	@$(BIN)/python tests/bench/bench_ingest.py
+
+bench-minhash: .venv/.dev ## search 200,000 texts for near copies, and a batch against growing history, as JSON
+	@$(BIN)/python tests/bench/bench_minhash.py --history 125000 500000 2000000 8000000
+
+bench-phash: .venv/.dev ## search a batch of hashes against growing history
+	@$(BIN)/python tests/bench/bench_phash_index.py
+
+bench-semantic: .venv/.dev ## search 200,000 embeddings for near ones, against exact search
+	@$(BIN)/python -m tests.bench.bench_semantic --queries 60000
+
+bench-components: .venv/.dev ## cluster 5 M links on a cluster with a 512 MB driver, as JSON
+	@$(BIN)/python tests/bench/bench_components.py
 
 bench-memory: .venv/.dev ## pass 10 GB of tars through a cluster of 1 GB heaps, memory over time as JSON
 	@$(BIN)/python tests/bench/bench_memory.py

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from jobs import models_cli
+from jobs import benchmarks_cli, coreset_cli, duplicates_cli, models_cli, review_cli
 from jobs.runtime.config import Config, load
 from jobs.runtime.errors import ConfigError, NotFound, SluiceError
 
@@ -49,6 +49,12 @@ recipe_app = typer.Typer(help="Look at recipes.", no_args_is_help=True)
 models_app = typer.Typer(help="Look at models.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(models_app, name="models")
+review_app = typer.Typer(help="Label many rows by reviewing a few.", no_args_is_help=True)
+app.add_typer(review_app, name="review")
+duplicates_app = typer.Typer(help="Look at duplicates.", no_args_is_help=True)
+app.add_typer(duplicates_app, name="duplicates")
+bench_app = typer.Typer(help="Benchmarks that must not be trained on.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench-items")
 
 out = Console()
 err = Console(stderr=True)
@@ -439,10 +445,11 @@ def recipe_diff(
     _require_tables(planned)
     from jobs import curate, cycle, recipe_diff
 
+    resolved = cycle.resolve_recipe(compared, planned.scoring)
+    other = cycle.against_benchmarks(resolved, planned.warehouse)
+    registry = planned.recipe.registry or other.registry
     moved = recipe_diff.diff(
-        curate.all_candidates(planned.warehouse, planned.scoring),
-        planned.recipe,
-        cycle.resolve_recipe(compared, planned.scoring),
+        curate.all_candidates(planned.warehouse, planned.scoring, registry), planned.recipe, other
     ).localCheckpoint()
     ordered = moved.orderBy("movement", "sample_id")
     if as_json:
@@ -475,6 +482,10 @@ def report(
 
 
 models_cli.add_to(models_app, _command, _config)
+benchmarks_cli.add_to(bench_app, _command, _config)
+duplicates_cli.add_to(duplicates_app, _command, _config, _warehouse)
+review_cli.add_to(review_app, _command, _config, _plan, _require_tables)
+coreset_cli.add_to(app, _command, _config, _plan, _require_tables)
 
 
 def _repeat(planned: Any, period_s: float) -> None:
@@ -550,6 +561,7 @@ def _show_next_steps(config: Path) -> None:
 
 def _show_plan(config: Config) -> None:
     from jobs import cycle
+    from jobs.recipe import asks_for_benchmarks
     from jobs.runtime import dumps, models
 
     scoring = models.scoring(config)
@@ -568,7 +580,9 @@ def _show_plan(config: Config) -> None:
     for card in scoring.cards:
         note = " (demonstration)" if card.is_demonstration else ""
         out.print(f"model {card.name}{note}: {card.task}, {card.licence}")
-    out.print(f"recipe {recipe.name} {recipe.version}")
+    # Without Spark nobody knows what is registered.
+    note = "; another by the benchmarks registered" if asks_for_benchmarks(recipe) else ""
+    out.print(f"recipe {recipe.name} {recipe.version}{note}")
     out.print(
         _table(
             ["rule", "reason", "signal", "kept when", "missing"],

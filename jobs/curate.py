@@ -1,6 +1,8 @@
 """Decide: `silver.pairs` -> `ops.decisions`, by a recipe over the signals, without any network.
 
-The checkpoint is the recipe version's own, so a new version sees every pair.
+The checkpoint is the recipe version's own, so a new version sees every pair. Samples whose verdict
+on duplicates has changed since are decided again; what comes out otherwise is appended, and
+supersedes the decision of before.
 """
 
 from typing import Final
@@ -8,13 +10,21 @@ from typing import Final
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs import decontaminate
 from jobs import recipe as recipes
 from jobs.recipe import Recipe
 from jobs.runtime.errors import SluiceError
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Batch, Outcome, Stage
-from jobs.runtime.tables import Warehouse, belonging, counted
-from schemas import decisions, duplicates, image_signals, pairs, text_signals
+from jobs.runtime.tables import Warehouse, belonging, counted, newest
+from schemas import (
+    decisions,
+    duplicate_kinds,
+    duplicates,
+    image_signals,
+    pairs,
+    text_signals,
+)
 
 NAME: Final = "curate"
 
@@ -41,7 +51,7 @@ def candidates(
         paired: rows of `silver.pairs`.
         images: rows of `silver.image_signals`, other signal sets included.
         texts: rows of `silver.text_signals`, likewise.
-        verdicts: rows of `silver.duplicates`.
+        verdicts: rows of `silver.duplicates` that hold.
     """
     image = images.select("media_sha256", F.col("signal_set").alias("image_signal_set"), *_IMAGE)
     text = texts.select("text_sha256", F.col("signal_set").alias("text_signal_set"), *_TEXT)
@@ -54,7 +64,7 @@ def candidates(
                 ),
                 True,
             ).alias(f"duplicate_{kind}")
-            for kind in duplicates.KINDS
+            for kind in duplicate_kinds.KINDS
         )
     )
     return (
@@ -72,14 +82,24 @@ def candidates(
     )
 
 
-def all_candidates(warehouse: Warehouse, scoring: Scoring) -> DataFrame:
-    """The candidates of every pair of a scoring's signal sets."""
-    return candidates(
+def all_candidates(
+    warehouse: Warehouse, scoring: Scoring, registry: str | None = None
+) -> DataFrame:
+    """The candidates of every pair of a scoring's signal sets.
+
+    Args:
+        warehouse: has the tables.
+        scoring: whose pairs.
+        registry: digest of the benchmarks by which `contaminated` counts; null: it is null.
+    """
+    found = candidates(
         warehouse.read(pairs.TABLE).where(F.col("signal_set") == scoring.signal_set),
         warehouse.read(image_signals.TABLE),
         warehouse.read(text_signals.TABLE),
-        warehouse.read(duplicates.TABLE),
+        warehouse.current(duplicates.TABLE),
     )
+    hits = None if registry is None else decontaminate.counting(warehouse, scoring, registry)
+    return decontaminate.with_contaminated(found, hits)
 
 
 def transform(judged: DataFrame, recipe: Recipe) -> DataFrame:
@@ -99,7 +119,9 @@ def stage(recipe: Recipe, scoring: Scoring) -> Stage:
     """The stage for one recipe version over the pairs of one scoring."""
 
     def process(batch: Batch) -> Outcome:
-        return _process(batch, recipe)
+        paired = batch.frame.localCheckpoint()
+        _decide(batch, recipe, scoring, paired)
+        return Outcome(rows_in=paired.count(), **_standing(batch, recipe, paired))
 
     return Stage(
         name=NAME,
@@ -112,24 +134,94 @@ def stage(recipe: Recipe, scoring: Scoring) -> Stage:
     )
 
 
-def _process(batch: Batch, recipe: Recipe) -> Outcome:
+def revisions(recipe: Recipe, scoring: Scoring) -> Stage:
+    """The stage that decides again where a verdict on duplicates has changed since."""
+
+    def process(batch: Batch) -> Outcome:
+        revised = batch.frame.distinct().localCheckpoint()
+        decided = _decided(batch, recipe, revised)
+        pair = _here(batch.warehouse.read(pairs.TABLE), revised)
+        pair = pair.where(F.col("signal_set") == scoring.signal_set)
+        pair = pair.join(decided, "sample_id", "left_semi").localCheckpoint()
+        _decide(batch, recipe, scoring, pair)
+        return Outcome(rows_in=decided.count(), **_standing(batch, recipe, revised))
+
+    return Stage(
+        name=NAME,
+        checkpoint=f"{recipe.name}-{recipe.version}-{scoring.signal_set}-revisions",
+        source=duplicates.TABLE,
+        columns=("sample_id", "ingest_ordinal"),
+        where=F.col(duplicates.REVISION) > 0,
+        process=process,
+        outputs=(decisions.TABLE,),
+    )
+
+
+def _decide(batch: Batch, recipe: Recipe, scoring: Scoring, paired: DataFrame) -> None:
     read = batch.warehouse.read
-    paired = batch.frame.localCheckpoint()
-    judged = candidates(
+    found = candidates(
         paired,
         belonging(read(image_signals.TABLE), paired, "media_sha256"),
         belonging(read(text_signals.TABLE), paired, "text_sha256"),
-        belonging(read(duplicates.TABLE), paired, "sample_id"),
-    ).localCheckpoint()
-    lacks_verdict = " OR ".join(f"duplicate_{kind} IS NULL" for kind in duplicates.KINDS)
+        newest(_here(read(duplicates.TABLE), paired), duplicates.TABLE),
+    )
+    if recipes.asks_for_benchmarks(recipe):
+        hits = None
+        if recipe.registry is not None:
+            hits = decontaminate.counting(batch.warehouse, scoring, recipe.registry)
+            hits = belonging(hits, paired, "sample_id")
+        found = decontaminate.with_contaminated(found, hits)
+    judged = found.localCheckpoint()
+    # A recipe that asks for no kind waits for none.
+    lacks_verdict = " OR ".join(
+        ["FALSE", *(f"duplicate_{kind} IS NULL" for kind in recipes.duplicate_kinds(recipe))]
+    )
     met = counted(judged, samples=F.lit(True), waiting=F.expr(lacks_verdict))
     if met["waiting"]:
         raise SluiceError(
             f"{met['waiting']} of {met['samples']} samples have no verdict on duplicates yet, all "
             "need one before a recipe can decide; run the stage dedup first"
         )
-    if met["samples"]:
-        batch.append(batch.stamped(transform(judged, recipe), at="decided_at"), decisions.TABLE)
-    is_kept = F.col("is_kept")
-    outcomes = counted(batch.written(decisions.TABLE), rows_kept=is_kept, rows_rejected=~is_kept)
-    return Outcome(rows_in=paired.count(), **outcomes)
+    if not met["samples"]:
+        return
+    held = _decided(batch, recipe, paired).select(
+        "sample_id",
+        (F.col(decisions.REVISION) + 1).alias(decisions.REVISION),
+        F.col("reasons").alias("held_reasons"),
+    )
+    decided = (
+        transform(judged, recipe)
+        .join(held, "sample_id", "left")
+        .where(~F.col("reasons").eqNullSafe(F.col("held_reasons")))
+        .withColumn(decisions.REVISION, F.coalesce(decisions.REVISION, F.lit(0)))
+        .localCheckpoint()
+    )
+    if not decided.isEmpty():
+        batch.append(batch.stamped(decided, at="decided_at"), decisions.TABLE)
+
+
+def _standing(batch: Batch, recipe: Recipe, keys: DataFrame) -> dict[str, int]:
+    """Outcomes by what stands after the batch: what came out as before is not written again."""
+    stands = newest(_decisions(batch, recipe, keys), decisions.TABLE)
+    is_kept, is_new = F.col("is_kept"), F.col("batch") == batch.name
+    return counted(stands, rows_kept=is_kept, rows_rejected=~is_kept, rows_reused=is_kept & ~is_new)
+
+
+def _decided(batch: Batch, recipe: Recipe, keys: DataFrame) -> DataFrame:
+    """Decisions of earlier batches that hold on the samples."""
+    earlier = _decisions(batch, recipe, keys).where(F.col("batch") != batch.name)
+    return newest(earlier, decisions.TABLE).localCheckpoint()
+
+
+def _decisions(batch: Batch, recipe: Recipe, keys: DataFrame) -> DataFrame:
+    is_of_version = (F.col("recipe") == recipe.name) & (F.col("recipe_version") == recipe.version)
+    return _here(batch.warehouse.read(decisions.TABLE).where(is_of_version), keys)
+
+
+def _here(rows: DataFrame, keys: DataFrame) -> DataFrame:
+    """The rows of the samples; files of none between the first and the last are passed over."""
+    low, high = F.min("ingest_ordinal").alias("low"), F.max("ingest_ordinal").alias("high")
+    (span,) = keys.agg(low, high).collect()
+    return belonging(
+        rows.where(F.col("ingest_ordinal").between(span.low, span.high)), keys, "sample_id"
+    )

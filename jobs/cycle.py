@@ -12,8 +12,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from jobs import (
+    benchmark_registry,
     curate,
-    dedup,
+    decontaminate,
     ingest,
     pair,
     publish,
@@ -22,6 +23,7 @@ from jobs import (
     score_images,
     score_text,
 )
+from jobs.dedup import stage as dedup
 from jobs.fetch import stage as fetch
 from jobs.recipe import Recipe
 from jobs.runtime import dumps, lineage, models, quality, signals, streams, strict_yaml
@@ -31,7 +33,7 @@ from jobs.runtime.lineage import Outcome, Run
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Stage
 from jobs.runtime.tables import Warehouse, create_all
-from schemas import batches, decisions, samples, urls
+from schemas import batches, decisions, duplicates, samples, urls
 
 log: Final = logging.getLogger("sluice")
 
@@ -65,23 +67,37 @@ def plan(config: Config, spark: SparkSession) -> Plan:
     """
     dumps.check(config.dumps)
     scoring = models.scoring(config, spark)
+    warehouse = Warehouse(spark, config.warehouse)
     return Plan(
         config=config,
-        warehouse=Warehouse(spark, config.warehouse),
+        warehouse=warehouse,
         scoring=scoring,
-        recipe=resolve_recipe(config, scoring),
+        recipe=against_benchmarks(resolve_recipe(config, scoring), warehouse),
     )
 
 
 def resolve_recipe(config: Config, scoring: Scoring) -> Recipe:
-    """The configuration's recipe with its overrides and the cards' thresholds."""
-    return recipe.load(
+    """The configuration's recipe with its overrides and the cards' thresholds, no registry."""
+    resolved = recipe.load(
         config.recipe.name, overrides=config.recipe.overrides, thresholds=scoring.thresholds
     )
+    recipe.require_searches(resolved, config.dedup)
+    return resolved
+
+
+def against_benchmarks(resolved: Recipe, warehouse: Warehouse) -> Recipe:
+    """The recipe by the benchmarks as they are now; they are looked at only if a rule asks."""
+    if not recipe.asks_for_benchmarks(resolved):
+        return resolved
+    registered = benchmark_registry.version(warehouse)
+    return recipe.against(resolved, registered.digest if registered is not None else None)
 
 
 def stages(planned: Plan) -> dict[str, Stage]:
-    """The streaming stages in their order; fetch only where there is somebody to contact."""
+    """The streaming stages in their order; fetch only where there is somebody to contact.
+
+    Without decontaminate: what it is follows from the benchmarks as they are when it runs.
+    """
     config = planned.config
     built = (
         ingest.stage(config),
@@ -89,7 +105,7 @@ def stages(planned: Plan) -> dict[str, Stage]:
         score_images.stage(planned.scoring.images),
         score_text.stage(planned.scoring.texts),
         pair.stage(planned.scoring),
-        dedup.stage(),
+        dedup.stage(config.dedup),
         curate.stage(planned.recipe, planned.scoring),
     )
     return {stage.name: stage for stage in built}
@@ -102,6 +118,7 @@ STAGE_NAMES: Final = (
     score_text.NAME,
     pair.NAME,
     dedup.NAME,
+    decontaminate.NAME,
     curate.NAME,
     publish.NAME,
 )
@@ -120,6 +137,9 @@ def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
     if name == publish.NAME:
         _publish(planned, run_id)
         return
+    if name == decontaminate.NAME:
+        decontaminate.run(planned.warehouse, planned.scoring, run_id=run_id)
+        return
     if name == fetch.NAME and planned.config.fetch.contact is None:
         if planned.warehouse.version(urls.TABLE):  # version 0 only creates the table
             log.warning("fetch: urls wait; set fetch.contact to a page or address of yours")
@@ -132,6 +152,15 @@ def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
         batches_done += done
     if name in (ingest.NAME, fetch.NAME) and batches_done:
         _check_samples(planned)
+    if name == curate.NAME and _has_revisions(planned):
+        streams.run(
+            planned.warehouse, curate.revisions(planned.recipe, planned.scoring), run_id=run_id
+        )
+
+
+def _has_revisions(planned: Plan) -> bool:
+    revised = F.col(duplicates.REVISION) > 0
+    return not planned.warehouse.read(duplicates.TABLE).where(revised).isEmpty()
 
 
 def _check_samples(planned: Plan) -> None:
@@ -285,7 +314,7 @@ def _record(
 
 
 def _rejected(planned: Plan) -> dict[str, int]:
-    decided = planned.warehouse.read(decisions.TABLE).where(
+    decided = planned.warehouse.current(decisions.TABLE).where(
         (F.col("recipe_version") == planned.recipe.version) & ~F.col("is_kept")
     )
     return {row[0]: row[1] for row in decided.groupBy("first_reason").count().collect()}
@@ -297,11 +326,15 @@ def _quarantined(planned: Plan) -> dict[str, int]:
 
 
 def repeat(planned: Plan, *, every_s: float, command: str, until: Callable[[], bool]) -> None:
-    """Repeat the cycle until told to end; a cycle that fails at the gate does not end it."""
+    """Repeat the cycle until told to end; a cycle that fails at the gate does not end it.
+
+    The benchmarks are those of each cycle's start; all else is as it was planned.
+    """
     while True:
         started = time.monotonic()
         try:
-            run(planned, command=command)
+            current = against_benchmarks(planned.recipe, planned.warehouse)
+            run(replace(planned, recipe=current), command=command)
         except GateFailed as refusal:
             log.error("%s", refusal)
         while time.monotonic() - started < every_s:

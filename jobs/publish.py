@@ -137,7 +137,7 @@ def _published(warehouse: Warehouse, recipe: str) -> list[dict[str, Any]]:
 
 def _kept(warehouse: Warehouse, recipe: Recipe) -> DataFrame:
     return (
-        warehouse.read(decisions.TABLE)
+        warehouse.current(decisions.TABLE)
         .where((F.col("recipe") == recipe.name) & (F.col("recipe_version") == recipe.version))
         .where("is_kept")
         .select("sample_id", "recipe_version")

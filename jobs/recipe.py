@@ -9,7 +9,7 @@ import importlib.resources
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -20,8 +20,10 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from jobs.runtime import strict_yaml
+from jobs.runtime.config import Dedup
 from jobs.runtime.errors import ConfigError
-from schemas import decisions, duplicates
+from schemas import decisions
+from schemas.duplicate_kinds import KINDS
 
 
 class Scale(NamedTuple):
@@ -34,6 +36,8 @@ class Scale(NamedTuple):
 
 COUNT: Final = Scale(0, math.inf, is_whole=True)
 SHARE: Final = Scale(0, 1)
+
+CONTAMINATED: Final = "contaminated"  # benchmark items that a sample met; null: none is registered
 
 NUMBERS: Final = {
     "chars": COUNT,
@@ -70,6 +74,7 @@ NUMBERS: Final = {
     "violence_score": Scale(-2, 2),  # a difference of two cosines
     "toxicity_score": SHARE,
     "clip_score": Scale(-1, 1),  # a cosine
+    CONTAMINATED: COUNT,
 }
 OF_TEXTS: Final = (
     "chars",
@@ -82,9 +87,10 @@ OF_TEXTS: Final = (
 )
 LANGUAGE: Final = "language"
 CONFIDENCE: Final = "language_score"  # what min_confidence is compared with
-DUPLICATES: Final = {f"duplicate_{kind}": kind for kind in duplicates.KINDS}
+DUPLICATES: Final = {f"duplicate_{kind}": kind for kind in KINDS}
 SIGNALS: Final = (*NUMBERS, LANGUAGE, *DUPLICATES)
 
+BELOW: Final = "below"
 BOUNDS: Final = {"min": ">=", "above": ">", "max": "<=", "below": "<"}  # field -> what is kept
 ONE_OF: Final = "one_of"
 SURE: Final = "min_confidence"
@@ -98,8 +104,9 @@ class Rule(BaseModel):
     """What one signal must satisfy; a sample that does not carries the rule's reason.
 
     A number is kept inside its bounds (``min`` and ``max`` include them, ``above`` and ``below``
-    do not); a language, unless the identifier is sure of one that is not listed; a duplicate never.
-    A signal that is null or NaN is judged by ``missing`` alone.
+    do not); a language, unless the identifier is sure of one that is not listed; a duplicate never,
+    or with ``below`` only where its similarity to a better one is less: a stricter threshold than
+    the search's own. A signal that is null or NaN is judged by ``missing`` alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -135,7 +142,9 @@ class Rule(BaseModel):
             )
         if self.signal == LANGUAGE:
             return f"{', '.join(self.one_of)} or less than {self.min_confidence} sure"
-        return "no earlier match"
+        if self.below is not None:
+            return f"no better one of similarity {self.below:.6g} or more"
+        return "no better one"
 
     @model_validator(mode="after")
     def _asks_what_its_signal_answers(self) -> Self:
@@ -149,7 +158,7 @@ class Rule(BaseModel):
         elif self.signal == LANGUAGE:
             is_fit, allowed = asked == {ONE_OF, SURE}, f"{ONE_OF} and {SURE}"
         else:
-            is_fit, allowed = not asked, "none: the signal says it all"
+            is_fit, allowed = asked <= {BELOW}, f"none, or {BELOW}: similarity to a better one"
         if not is_fit:
             got = ", ".join(sorted(asked)) or "none"
             raise ValueError(f"got bounds {got} on signal {self.signal}; allowed {allowed}")
@@ -158,7 +167,7 @@ class Rule(BaseModel):
     @model_validator(mode="after")
     def _limits_lie_on_the_scale(self) -> Self:
         for bound, limit in self.limits.items():
-            scale = NUMBERS[self.signal]
+            scale = NUMBERS.get(self.signal, SHARE)
             if not scale.low <= limit <= scale.high:
                 raise ValueError(
                     f"got {bound} {limit:g} on signal {self.signal};"
@@ -173,13 +182,17 @@ class Recipe:
 
     Attributes:
         name: names the gold table too.
-        version: 12 hex digits of sha256 over the resolved rules; sources do not count.
+        version: 12 hex digits of sha256 over the resolved rules, and over the registry if there is
+            one; sources do not count.
         rules: every rule, with overrides and card thresholds filled in.
+        registry: digest of the registry of benchmarks by which `contaminated` counts; null:
+            nothing is registered, or no rule asks.
     """
 
     name: str
     version: str
     rules: tuple[Rule, ...]
+    registry: str | None = None
 
 
 class _Written(BaseModel):
@@ -232,9 +245,50 @@ def required_signals(recipe: Recipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys(signals))
 
 
+def asks_for_benchmarks(recipe: Recipe) -> bool:
+    """Whether a rule counts the benchmark items that a sample met."""
+    return CONTAMINATED in required_signals(recipe)
+
+
+def against(recipe: Recipe, registry: str | None) -> Recipe:
+    """The recipe that counts by a registry of benchmarks: another registry, another version.
+
+    Args:
+        recipe: stays as it is where no rule asks for `contaminated`.
+        registry: its digest; null: nothing is registered.
+    """
+    if not asks_for_benchmarks(recipe):
+        return recipe
+    return replace(recipe, version=_version(recipe.rules, registry), registry=registry)
+
+
 def duplicate_kinds(recipe: Recipe) -> tuple[str, ...]:
     """Kinds of duplicate search whose verdict the recipe asks for."""
     return tuple(DUPLICATES[name] for name in required_signals(recipe) if name in DUPLICATES)
+
+
+def require_searches(recipe: Recipe, searched: Dedup) -> None:
+    """Refuse a recipe that asks what the search for duplicates cannot answer.
+
+    Raises:
+        ConfigError: a kind that is not searched for, or a similarity below the search's own bound:
+            such links were never kept.
+    """
+    for rule in recipe.rules:
+        kind = DUPLICATES.get(rule.signal)
+        if kind is None:
+            continue
+        if kind not in searched.kinds:
+            raise ConfigError(
+                f"rule {rule.name} got signal {rule.signal}; allowed those of dedup.kinds"
+                f" ({', '.join(searched.kinds)}); add {kind} there, or leave the rule out"
+            )
+        least = searched.least_similarity(kind)
+        if rule.below is not None and rule.below < least:
+            raise ConfigError(
+                f"rule {rule.name} got {BELOW} {rule.below:g}; allowed {least:g} to 1: less similar"
+                f" ones were not looked for; in a new warehouse set dedup.{kind} looser"
+            )
 
 
 def reasons(recipe: Recipe) -> Column:
@@ -272,8 +326,10 @@ def _resolved(
     return {**fields, "name": name} | {bound: thresholds[str(signal)] for bound in asks_card}
 
 
-def _version(rules: tuple[Rule, ...]) -> str:
+def _version(rules: tuple[Rule, ...], registry: str | None = None) -> str:
     asked = [rule.model_dump(mode="json", exclude={"source"}, exclude_none=True) for rule in rules]
+    if registry is not None:
+        asked.append({"registry": registry})
     canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
@@ -336,9 +392,13 @@ def _language(rule: Rule) -> _Signal:
 
 def _duplicate(rule: Rule) -> _Signal:
     verdict = F.col(rule.signal)
+    is_outside = verdict["is_duplicate"]
+    if rule.below is not None:
+        # As the table stores it: 0.9 as a double lies above 0.9 as a float.
+        is_outside = is_outside & (verdict["similarity"] >= F.lit(rule.below).cast("float"))
     return _Signal(
         is_missing=verdict["is_duplicate"].isNull(),
-        is_outside=verdict["is_duplicate"],
+        is_outside=is_outside,
         text=verdict["representative_id"],
     )
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pyspark.sql import functions as F
 
+from jobs import decontaminate
 from jobs.cycle import Plan, stages
 from jobs.runtime import dumps
 from jobs.runtime.tables import Warehouse
@@ -51,15 +52,17 @@ def _last(warehouse: Warehouse) -> list[dict[str, Any]]:
 def _behind(planned: Plan) -> dict[str, int]:
     ledger = planned.warehouse.read(batches.TABLE)
     behind = {}
-    for name, stage in stages(planned).items():
+    # Where nothing is registered there is nothing to be behind with.
+    examining = decontaminate.stage(planned.warehouse, planned.scoring)
+    for stage in (*stages(planned).values(), *((examining,) if examining is not None else ())):
         row = (
-            ledger.where((F.col("stage") == name) & (F.col("checkpoint") == stage.checkpoint))
+            ledger.where((F.col("stage") == stage.name) & (F.col("checkpoint") == stage.checkpoint))
             .agg(F.max(F.col("input_versions")[stage.source]).alias("seen"))
             .first()
         )
         # Version 0 only creates the table.
         seen = row.seen if row is not None and row.seen is not None else 0
-        behind[name] = planned.warehouse.version(stage.source) - seen
+        behind[stage.name] = planned.warehouse.version(stage.source) - seen
     return behind
 
 

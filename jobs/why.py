@@ -11,6 +11,7 @@ from jobs.runtime.errors import NotFound
 from jobs.runtime.tables import Warehouse
 from schemas import (
     batches,
+    contamination,
     decisions,
     duplicates,
     fetches,
@@ -107,6 +108,8 @@ def _of_sample(warehouse: Warehouse, sample: Row) -> Story:
     add(text_signals.TABLE, F.col("text_sha256") == sample["text_sha256"])
     add(pairs.TABLE, sample_id)
     add(duplicates.TABLE, sample_id)
+    if warehouse.exists(contamination.TABLE):
+        add(contamination.TABLE, sample_id)
     decided = add(decisions.TABLE, sample_id)
     refused = add(quarantine.TABLE, sample_id)
     for recipe in {decision["recipe"] for decision in decided}:

@@ -5,6 +5,7 @@ from typing import Final
 from pyspark.sql.types import (
     ArrayType,
     BooleanType,
+    IntegerType,
     LongType,
     StringType,
     StructType,
@@ -14,8 +15,9 @@ from pyspark.sql.types import (
 from schemas.field import field
 
 TABLE: Final = "ops.decisions"
-GRAIN: Final = "sample x recipe version"
+GRAIN: Final = "sample x recipe version, and a row for each later change of the decision"
 KEY: Final = ("recipe", "recipe_version", "sample_id")
+REVISION: Final = "revision"  # of the rows of a key the greatest holds: `ops.current_decisions`
 # Delta enforces no NOT NULL inside an array.
 REASON: Final = StructType(
     [
@@ -37,6 +39,7 @@ SCHEMA: Final = StructType(
             "first_reason", StringType(), "reason of the first rule that rejects it", nullable=True
         ),
         field("reasons", ArrayType(REASON), "every rule that rejects it, in the recipe's order"),
+        field("revision", IntegerType(), "0 at first; one more at each change of the decision"),
         field("decided_at", TimestampType(), "UTC"),
         field("batch", StringType(), "stage/checkpoint/batch that wrote the row"),
         field("run_id", StringType(), "run that wrote the row"),

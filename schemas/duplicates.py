@@ -1,13 +1,11 @@
-"""The verdict of each kind of duplicate search on each sample, "unique" included.
-
-The table is also the index that later batches are matched against.
-"""
+"""The verdict of each kind of duplicate search on each sample, "unique" included."""
 
 from typing import Final
 
 from pyspark.sql.types import (
     BooleanType,
     FloatType,
+    IntegerType,
     LongType,
     StringType,
     StructType,
@@ -17,37 +15,51 @@ from pyspark.sql.types import (
 from schemas.field import field
 
 TABLE: Final = "silver.duplicates"
-GRAIN: Final = "one sample x kind"
+GRAIN: Final = "one sample x kind, and a row for each later change of the verdict"
 KEY: Final = ("kind", "sample_id")
-KINDS: Final = ("exact_pair", "exact_media", "phash")
+REVISION: Final = "revision"  # of the rows of a key the greatest holds: `silver.current_duplicates`
 SCHEMA: Final = StructType(
     [
         field(
             "kind",
             StringType(),
-            "exact_pair (text and bytes), exact_media (bytes) or phash (hash within the radius)",
+            "exact_url (canonical URL), exact_media (bytes), exact_text (normalised text),"
+            " exact_pair (text as delivered, and bytes); phash (images whose hashes lie within the"
+            " radius), minhash (texts that share shingles), semantic (embeddings within the bound)",
         ),
         field("sample_id", StringType(), "the sample"),
         field("ingest_ordinal", LongType(), "the sample's order of arrival"),
-        field("media_sha256", StringType(), "its image"),
         field(
-            "fingerprint",
-            StringType(),
-            "what the kind compares: hex digest, or the 64-bit hash as 16 hex digits",
+            "node",
+            LongType(),
+            "its content: ordinal of the first sample that brought the same; of kinds that find"
+            " near copies, all samples of a content share its verdict",
         ),
-        field("is_duplicate", BooleanType(), "an earlier sample matches"),
+        field(
+            "is_duplicate",
+            BooleanType(),
+            "another of its cluster stands for it; of an exact kind, another of the same content",
+        ),
         field(
             "representative_id",
             StringType(),
-            "earliest matching sample; the sample itself when unique",
+            "the sample that stands for it: survivor of the cluster that it joined; itself where"
+            " it is no duplicate",
         ),
-        field("similarity", FloatType(), "1 = equal; phash: 1 - Hamming distance / 64"),
-        field("cluster_id", StringType(), "sample that the chain of representatives ends in"),
+        field(
+            "similarity",
+            FloatType(),
+            "of the link by which it joined a better one's cluster: for any stricter threshold t,"
+            " it is a duplicate where similarity >= t. 1 of what is no duplicate. phash:"
+            " 1 - Hamming distance / 64; minhash: Jaccard; semantic: cosine",
+        ),
+        field("cluster_id", StringType(), "first sample of its cluster, at the kind's own bound"),
+        field("revision", IntegerType(), "0 at first; one more at each change of the verdict"),
         field("decided_at", TimestampType(), "UTC"),
         field("batch", StringType(), "stage/checkpoint/batch that wrote the row"),
         field("run_id", StringType(), "run that wrote the row"),
     ]
 )
 VOLATILE: Final = ("decided_at", "batch", "run_id")
-CLUSTER_BY: Final = ("kind", "fingerprint")
+CLUSTER_BY: Final = ("kind", "ingest_ordinal")
 CHECKS: Final = {"unique_represents_itself": "is_duplicate OR representative_id = sample_id"}

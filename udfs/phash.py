@@ -1,6 +1,6 @@
 """64-bit DCT perceptual hash, equal to ImageHash's."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -8,8 +8,8 @@ from PIL import Image
 from scipy import fftpack
 
 from udfs.image_codec import Decoded
+from udfs.small_grey import small_grey
 
-_SIDE_PX: Final = 32  # hash_size 8 x highfreq_factor 4: ImageHash's defaults
 _KEPT: Final = 8  # lowest frequencies a side; 8 x 8 = 64 bits
 _MASK: Final = (1 << 64) - 1
 
@@ -33,8 +33,17 @@ def phash(image: Image.Image) -> int:
     >>> to_hex(phash(Image.new("RGB", (64, 48), "white")))
     '8000000000000000'
     """
-    grey = image.convert("L").resize((_SIDE_PX, _SIDE_PX), Image.Resampling.LANCZOS)
-    frequencies = fftpack.dct(fftpack.dct(np.asarray(grey), axis=0), axis=1)[:_KEPT, :_KEPT]
+    return of_small(small_grey(image))
+
+
+def of_small(grey: np.ndarray) -> int:
+    """Perceptual hash of a picture that is small and grey already.
+
+    Args:
+        grey: (32, 32) uint8.
+    """
+    # Only what is kept is transformed along the rows: the same numbers, a row by itself.
+    frequencies = fftpack.dct(fftpack.dct(grey, axis=0)[:_KEPT], axis=1)[:, :_KEPT]
     bits = np.packbits(frequencies > np.median(frequencies))
     return int.from_bytes(bits.tobytes(), "big", signed=True)
 
@@ -97,6 +106,15 @@ class PHash:
         """Hash one picture."""
         return phash(decoded.grey)
 
+    def __reduce__(self) -> tuple[Callable[[], "PHash"], tuple[()]]:
+        """Compile where it is unpickled: children that are forked there need not."""
+        return _compiled, ()
+
     def finish(self, prepared: Sequence[int]) -> dict[str, list[int]]:
         """Hashes are final as prepared."""
         return {"phash": list(prepared)}
+
+
+def _compiled() -> PHash:
+    phash(Image.new("L", (1, 1)))
+    return PHash()

@@ -88,7 +88,7 @@ def questions(recipe: Recipe, run_id: str, signal_set: str) -> Mapping[str, str]
     """Every question of the page: name -> SQL over the tables by their names."""
     version = f"recipe = '{recipe.name}' AND recipe_version = '{recipe.version}'"
     decided = f"""\
-FROM ops.decisions d
+FROM ops.current_decisions d
 JOIN silver.pairs p ON p.sample_id = d.sample_id AND p.signal_set = '{signal_set}'"""
     with_image = f"""\
 {decided}
@@ -114,7 +114,7 @@ WITH refused AS (
   SELECT count(DISTINCT sample_id) AS samples FROM bronze.urls
 ), decided AS (
   SELECT count_if(NOT is_kept) AS rejected, count_if(is_kept) AS kept
-  FROM ops.decisions WHERE {version}
+  FROM ops.current_decisions WHERE {version}
 )
 SELECT
   arrived.samples + refused.before_bronze + turned_away.inputs
@@ -127,7 +127,7 @@ FROM refused, turned_away, arrived, listed, decided""",
         "first_reasons": f"""\
 SELECT reason, count(*) AS samples
 FROM (
-  SELECT first_reason AS reason FROM ops.decisions WHERE {version} AND NOT is_kept
+  SELECT first_reason AS reason FROM ops.current_decisions WHERE {version} AND NOT is_kept
   UNION ALL
   SELECT reason FROM ops.rejects WHERE reason <> 'already_present'
 )
@@ -136,7 +136,7 @@ ORDER BY samples DESC, reason""",
         "overlap": f"""\
 WITH named AS (
   SELECT array_distinct(transform(reasons, r -> r.reason)) AS names
-  FROM ops.decisions
+  FROM ops.current_decisions
   WHERE {version} AND NOT is_kept
 )
 SELECT reason, other, count(*) AS samples
@@ -177,7 +177,7 @@ WITH chosen AS (
   SELECT * FROM (
     SELECT sample_id, coalesce(first_reason, '{KEPT}') AS sheet, reasons,
       row_number() OVER (PARTITION BY first_reason ORDER BY sample_id) AS place
-    FROM ops.decisions
+    FROM ops.current_decisions
     WHERE {version}
   ) WHERE place <= {THUMBNAILS}
 )

@@ -24,6 +24,17 @@ from pydantic import (
 
 from jobs.runtime import strict_yaml
 from jobs.runtime.errors import ConfigError
+from schemas.duplicate_kinds import (
+    CONTENT,
+    EXACT_MEDIA,
+    EXACT_PAIR,
+    EXACT_TEXT,
+    EXACT_URL,
+    KINDS,
+    MINHASH,
+    PHASH,
+    SEMANTIC,
+)
 from schemas.error_classes import ERROR_CLASSES
 
 SECRET_KEY: Final = re.compile(
@@ -235,6 +246,64 @@ class Scoring(Section):
     )
 
 
+class PHashSearch(Section):
+    """How near the perceptual hashes of two images must be."""
+
+    # Copies that were resized, re-encoded or brightened mostly stay within 3 of 64 bits (measured
+    # by the demo dump's own truth); the published default of image tools is 10.
+    radius: int = Field(default=3, ge=0, le=10)
+
+
+class MinHashSearch(Section):
+    """How texts are compared by their shingles."""
+
+    unit: Literal["word", "character"] = "word"  # of which a shingle is made
+    shingle: int = Field(default=5, ge=1)  # FineWeb's n_grams
+    num_perm: int = Field(default=128, ge=2)  # datasketch's default
+    seed: int = Field(default=1, ge=0)  # datasketch's default
+    # RedPajama-V2's and DCLM's cut; by datasketch's rule 14 bands of 9 rows.
+    threshold: float = Field(default=0.7, gt=0, le=1)
+
+
+class SemanticSearch(Section):
+    """How near the embeddings of two images must be."""
+
+    # Least cosine. SemDeDup's own 0.93 to 0.94 halved LAION-440M; chosen: near copies alone.
+    threshold: float = Field(default=0.95, gt=0, le=1)
+
+
+class Dedup(Section):
+    """Which duplicates are searched for, and which of a cluster stands for it."""
+
+    kinds: tuple[str, ...] = (EXACT_URL, EXACT_MEDIA, EXACT_TEXT, EXACT_PAIR, PHASH)
+    keep: str = "first"  # or a numeric signal: the greatest, ties by the first
+    phash: PHashSearch = PHashSearch()
+    minhash: MinHashSearch = MinHashSearch()
+    semantic: SemanticSearch = SemanticSearch()
+
+    @field_validator("kinds")
+    @classmethod
+    def _known(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown:
+            raise ValueError(f"got kind {', '.join(unknown)}; allowed {', '.join(KINDS)}")
+        for kind, content in CONTENT.items():
+            if kind in kinds and content not in kinds:
+                raise ValueError(
+                    f"got {kind} without {content}, whose contents it compares; add it"
+                )
+        return tuple(kind for kind in KINDS if kind in kinds)
+
+    def least_similarity(self, kind: str) -> float:
+        """Least similarity at which the search of a kind links two contents."""
+        floors = {
+            PHASH: 1 - self.phash.radius / 64,
+            MINHASH: self.minhash.threshold,
+            SEMANTIC: self.semantic.threshold,
+        }
+        return floors.get(kind, 1.0)
+
+
 class Blocklist(Section):
     """Digests or domains, one a line, of what must never be stored."""
 
@@ -318,6 +387,7 @@ class Config(Section):
     spark: Spark = Spark()
     ingest: Ingest = Ingest()
     scoring: Scoring = Scoring()
+    dedup: Dedup = Dedup()
     fetch: Fetch = Fetch()
     guard: Guard = Guard()
     breaker: Breaker = Breaker()

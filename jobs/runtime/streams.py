@@ -133,9 +133,19 @@ class Batch:
             }
         )
 
-    def append(self, frame: DataFrame, table: str, *, max_rows_per_file: int | None = None) -> None:
+    def append(
+        self,
+        frame: DataFrame,
+        table: str,
+        *,
+        max_rows_per_file: int | None = None,
+        sort_by: Sequence[str] = (),
+    ) -> None:
         """Append once, however often the batch is replayed. At most one append a table."""
-        writer = conform(frame, table).write.format("delta").mode("append")
+        rows = conform(frame, table)
+        if sort_by:
+            rows = rows.sortWithinPartitions(*sort_by)
+        writer = rows.write.format("delta").mode("append")
         if max_rows_per_file is not None:
             writer = writer.option("maxRecordsPerFile", max_rows_per_file)
         (
@@ -149,16 +159,27 @@ class Batch:
         """Whether an attempt at this batch, killed since, has appended to the table."""
         return self.warehouse.last_append(table, self._application(table)) >= self.batch_id
 
-    def append_files(self, rows: Mapping[str, int], table: str) -> None:
+    def append_files(
+        self,
+        rows: Mapping[str, int],
+        table: str,
+        *,
+        ranges: Mapping[str, Mapping[str, tuple[int, int]]] | None = None,
+    ) -> None:
         """Put files that lie in the table's folder into it, for a batch that has not appended yet.
 
         Args:
             rows: name of a file -> its rows, which carry this batch's name.
             table: its name.
+            ranges: column -> file -> least and greatest value, by which files are passed over.
         """
         with self._signed():
             self.warehouse.append_files(
-                table, rows, {"batch": self.name}, by=(self._application(table), self.batch_id)
+                table,
+                rows,
+                {"batch": self.name},
+                by=(self._application(table), self.batch_id),
+                ranges=ranges or {},
             )
 
     def _application(self, table: str) -> str:

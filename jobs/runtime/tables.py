@@ -15,19 +15,31 @@ from pyspark.sql import functions as F
 from jobs.runtime.errors import NotFound
 from schemas import (
     batches,
+    benchmark_items,
+    centroids,
+    contamination,
+    coreset,
     decisions,
     documents,
+    duplicate_edges,
     duplicates,
+    exact_index,
     fetches,
     gold,
     image_signals,
     media,
+    minhash_index,
     pairs,
+    phash_index,
     quarantine,
     rejects,
     retries,
+    reviews,
     samples,
+    semantic_index,
+    semantic_vectors,
     shards,
+    shingles,
     signal_sets,
     text_signals,
     tombstones,
@@ -48,7 +60,18 @@ CONTRACTS: Final[Mapping[str, ModuleType]] = {
         pairs,
         documents,
         duplicates,
+        duplicate_edges,
+        exact_index,
+        phash_index,
+        minhash_index,
+        shingles,
+        semantic_index,
+        semantic_vectors,
+        centroids,
+        benchmark_items,
+        contamination,
         decisions,
+        reviews,
         quarantine,
         rejects,
         retries,
@@ -58,8 +81,27 @@ CONTRACTS: Final[Mapping[str, ModuleType]] = {
 }
 
 
+# Made by whoever first needs them: most warehouses never do, and an empty table costs a commit.
+ON_DEMAND: Final = frozenset(
+    module.TABLE
+    for module in (
+        minhash_index,
+        shingles,
+        semantic_index,
+        semantic_vectors,
+        centroids,
+        benchmark_items,
+        contamination,
+        reviews,
+    )
+)
+CURRENT: Final = "current_"  # how the view of a revised table's newest rows is named
+
+
 def contract(table: str) -> ModuleType:
-    """The schema module of a table; every `gold.*` shares one."""
+    """The schema module of a table; every coreset shares one, and every other `gold.*`."""
+    if table.startswith(coreset.PREFIX):
+        return coreset
     return gold if table.startswith("gold.") else CONTRACTS[table]
 
 
@@ -84,6 +126,28 @@ class Warehouse:
         if version is not None:
             reader = reader.option("versionAsOf", version)
         return reader.load(self.path(table))
+
+    def current(self, table: str) -> DataFrame:
+        """The rows that hold, of a table to which later changes are appended: see `newest`."""
+        return newest(self.read(table), table)
+
+    def files(self, table: str) -> DataFrame:
+        """The table's files as its log names them: `path`, and `stats` as JSON."""
+        entries = self._log(table).update(False, self._none(), self._none()).allFiles().toDF()
+        return DataFrame(entries, self.spark).select("path", "stats")
+
+    def properties(self, table: str) -> dict[str, str]:
+        """The table's properties."""
+        said = self._log(table).update(False, self._none(), self._none()).metadata()
+        as_java = self.spark._jvm.scala.jdk.javaapi.CollectionConverters.asJava  # type: ignore[union-attr]
+        return dict(as_java(said.configuration()))
+
+    def set_properties(self, table: str, properties: Mapping[str, str]) -> None:
+        """Add properties to the table, in a commit of their own."""
+        said = ", ".join(
+            f"'{_quoted(name)}' = '{_quoted(value)}'" for name, value in properties.items()
+        )
+        self.spark.sql(f"ALTER TABLE delta.`{self.path(table)}` SET TBLPROPERTIES ({said})")
 
     def standing(self) -> DataFrame:
         """Rows of `ops.quarantine` that still stand: those retried since are history."""
@@ -168,6 +232,7 @@ class Warehouse:
         constant: Mapping[str, str],
         *,
         by: tuple[str, int],
+        ranges: Mapping[str, Mapping[str, tuple[int, int]]],
     ) -> None:
         """Put Parquet files that lie in the table's folder into the table, in one commit.
 
@@ -178,6 +243,7 @@ class Warehouse:
             rows: name of a file -> its rows.
             constant: column -> the one value that all rows have in it, by which files are skipped.
             by: application and version, as of every append.
+            ranges: column -> file -> least and greatest value, likewise.
         """
         application, version = by
         now_ms = int(time.time() * 1000)
@@ -187,11 +253,14 @@ class Warehouse:
         for name, count in rows.items():
             path, files = self._file(f"{self.path(table)}/{name}")
             status = files.getFileStatus(path)
+            least, greatest = (
+                {column: by_file[name][end] for column, by_file in ranges.items()} for end in (0, 1)
+            )
             stats = {
                 "numRecords": count,
-                "minValues": dict(constant),
-                "maxValues": dict(constant),
-                "nullCount": dict.fromkeys(constant, 0),
+                "minValues": {**constant, **least},
+                "maxValues": {**constant, **greatest},
+                "nullCount": dict.fromkeys([*constant, *ranges], 0),
             }
             added = {
                 "path": name,
@@ -231,12 +300,17 @@ class Warehouse:
             self.spark.sql(f"CREATE DATABASE IF NOT EXISTS `{layer}`")
             for known in self.spark.sql(f"SHOW TABLES IN `{layer}`").collect():
                 if not known.isTemporary:
-                    self.spark.sql(f"DROP TABLE `{layer}`.`{known.tableName}`")
+                    what = "VIEW" if known.tableName.startswith(CURRENT) else "TABLE"
+                    self.spark.sql(f"DROP {what} `{layer}`.`{known.tableName}`")
         for table in existing:
             layer, name = table.split(".")
             self.spark.sql(
                 f"CREATE TABLE `{layer}`.`{name}` USING delta LOCATION '{self.path(table)}'"
             )
+            if hasattr(contract(table), "REVISION"):
+                self.spark.sql(
+                    f"CREATE OR REPLACE VIEW `{layer}`.`{CURRENT}{name}` AS {_newest_sql(table)}"
+                )
 
     def create(self, table: str) -> None:
         """Create a table by its contract, unless it exists."""
@@ -258,14 +332,49 @@ class Warehouse:
 
 
 def create_all(warehouse: Warehouse, recipe: str) -> None:
-    """Create every table that a cycle with this recipe writes."""
+    """Create every table that each cycle with this recipe writes."""
     for table in (*CONTRACTS, gold.table(recipe)):
-        warehouse.create(table)
+        if table not in ON_DEMAND:
+            warehouse.create(table)
 
 
 def belonging(rows: DataFrame, keys: DataFrame, key: str) -> DataFrame:
     """The rows of a table that belong to the keys of a batch; the keys travel, the rows stay."""
     return rows.join(F.broadcast(keys.select(key).distinct()), key, "left_semi")
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def newest(rows: DataFrame, table: str) -> DataFrame:
+    """Of the rows of each key the one of the greatest revision.
+
+    Args:
+        rows: of a table whose contract has a REVISION.
+        table: its name.
+    """
+    module = contract(table)
+    # Few rows are ever revised: those travel, and the table is not shuffled.
+    revised = (
+        rows.where(F.col(module.REVISION) > 0)
+        .groupBy(*module.KEY)
+        .agg(F.max(module.REVISION).alias("newest"))
+    )
+    holds = F.col(module.REVISION) == F.coalesce("newest", F.lit(0))
+    return rows.join(F.broadcast(revised), [*module.KEY], "left").where(holds).select(*rows.columns)
+
+
+def _newest_sql(table: str) -> str:
+    """What `newest` says, for a view."""
+    module = contract(table)
+    keys = ", ".join(module.KEY)
+    same = " AND ".join(f"held.{key} = revised.{key}" for key in module.KEY)
+    return (
+        f"SELECT held.* FROM {table} held LEFT JOIN (SELECT {keys}, max({module.REVISION}) AS"
+        f" newest FROM {table} WHERE {module.REVISION} > 0 GROUP BY {keys}) revised ON {same}"
+        f" WHERE held.{module.REVISION} = coalesce(revised.newest, 0)"
+    )
 
 
 def counted(rows: DataFrame, **conditions: Column) -> dict[str, int]:

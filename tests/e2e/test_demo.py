@@ -321,7 +321,7 @@ def test_why_tells_kept_rejected_and_quarantined(
         "silver.image_signals",
         "silver.text_signals",
         "silver.pairs",
-        *["silver.duplicates"] * 3,
+        *["silver.duplicates"] * 5,
         "ops.decisions",
         "gold.default",
     ]

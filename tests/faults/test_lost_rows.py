@@ -5,8 +5,9 @@ import pytest
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs import curate, cycle, dedup, pair, publish, score_images, score_text
+from jobs import curate, cycle, pair, publish, score_images, score_text
 from jobs.cycle import Plan
+from jobs.dedup import near
 from jobs.runtime import streams
 from jobs.runtime.errors import LedgerMismatch
 from jobs.runtime.tables import create_all
@@ -29,7 +30,6 @@ def without_one(real: Callable[..., DataFrame], key: str) -> Callable[..., DataF
         (score_images, "media_sha256"),
         (score_text, "text_sha256"),
         (pair, "sample_id"),
-        (dedup, "sample_id"),
         (curate, "sample_id"),
         (publish, "sample_id"),
     ],
@@ -44,6 +44,19 @@ def test_a_transform_that_loses_a_row_is_refused_by_the_ledger(
 
     with pytest.raises(LedgerMismatch, match="are accounted for"):
         cycle.run_stage(planned, stage.NAME, run_id="loses")
+
+    assert planned.warehouse.version("ops.batches") == entered
+
+
+def test_a_verdict_that_is_lost_is_refused_by_the_ledger(
+    resumed: Callable[[str], Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = resumed("dedup")
+    entered = planned.warehouse.version("ops.batches")
+    monkeypatch.setattr(near, "verdicts", without_one(near.verdicts, "sample_id"))
+
+    with pytest.raises(LedgerMismatch, match="are accounted for"):
+        cycle.run_stage(planned, "dedup", run_id="loses")
 
     assert planned.warehouse.version("ops.batches") == entered
 

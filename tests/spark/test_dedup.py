@@ -1,37 +1,14 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
-from jobs import dedup
-from schemas import duplicates
-from udfs.phash import hamming, to_hex
+from jobs.runtime.config import Dedup
+from tests.dedup_warehouse import DedupWarehouse, Item, elders, hash_links
 
-SAMPLES = "sample_id string, ingest_ordinal long, media_sha256 string, text_sha256 string"
-
-
-def verdicts(
-    spark: SparkSession,
-    rows: list[tuple[str, int, str, str]],
-    hashes: dict[str, int],
-    history: DataFrame | None = None,
-) -> dict[tuple[str, str], dict[str, Any]]:
-    found = frame(spark, rows, hashes, history)
-    return {(row.kind, row.sample_id): row.asDict() for row in found.collect()}
-
-
-def frame(
-    spark: SparkSession,
-    rows: list[tuple[str, int, str, str]],
-    hashes: dict[str, int],
-    history: DataFrame | None = None,
-) -> DataFrame:
-    return dedup.transform(
-        spark.createDataFrame(rows, SAMPLES),
-        spark.createDataFrame(list(hashes.items()), "media_sha256 string, phash long"),
-        spark.createDataFrame([], duplicates.SCHEMA) if history is None else history,
-    )
+KINDS = ("exact_url", "exact_media", "exact_text", "exact_pair", "phash")
 
 
 def far_apart(count: int, seed: int) -> list[int]:
@@ -45,26 +22,49 @@ def flipped(value: int, *bits: int) -> int:
     return (value + 2**63) % 2**64 - 2**63
 
 
-def test_equal_bytes_and_equal_pairs_are_told_apart(spark: SparkSession) -> None:
-    rows = [("a", 0, "m", "t"), ("b", 1, "m", "t"), ("c", 2, "m", "u"), ("d", 3, "n", "t")]
-    found = verdicts(spark, rows, dict(zip("mn", far_apart(2, 0), strict=True)))
+@pytest.fixture
+def made(spark: SparkSession, tmp_path: Path) -> Any:
+    def make(name: str = "warehouse", **settings: Any) -> DedupWarehouse:
+        return DedupWarehouse(spark, tmp_path / name, Dedup(**{"kinds": KINDS, **settings}))
 
-    def duplicate_of(kind: str) -> dict[str, str]:
-        return {
-            sample: found[kind, sample]["representative_id"]
-            for sample in "abcd"
-            if found[kind, sample]["is_duplicate"]
-        }
-
-    assert duplicate_of("exact_pair") == {"b": "a"}
-    assert duplicate_of("exact_media") == {"b": "a", "c": "a"}
-    assert duplicate_of("phash") == {}
-    assert len(found) == 3 * 4
+    return make
 
 
-@pytest.mark.parametrize("at_once", [True, False])
+def duplicates_of(found: dict[str, dict[str, Any]]) -> dict[str, str]:
+    return {name: row["representative_id"] for name, row in found.items() if row["is_duplicate"]}
+
+
+def test_exact_kinds_are_told_apart(made: Any) -> None:
+    near, far, other = far_apart(3, 0)
+    tables = made()
+    tables.arrive(
+        Item(
+            ordinal=1, media="m", caption="A  Cat", url="https://a.org/x?utm_source=z", phash=near
+        ),
+        Item(ordinal=2, media="m", caption="A  Cat", url=None, phash=near),
+        Item(ordinal=3, media="m", caption="a dog", url="https://A.org:443/x", phash=near),
+    )
+    tables.arrive(
+        Item(ordinal=4, media="n", caption="a cat", url="https://a.org/y", phash=far),
+        Item(ordinal=5, media="o", caption=" ", url="not a url", phash=other),
+        Item(ordinal=6, media="m", caption="a bird", phash=near),
+    )
+
+    assert duplicates_of(tables.verdicts("exact_url")) == {"s00003": "s00001"}
+    assert duplicates_of(tables.verdicts("exact_media")) == {
+        "s00002": "s00001",
+        "s00003": "s00001",
+        "s00006": "s00001",
+    }
+    assert duplicates_of(tables.verdicts("exact_text")) == {"s00002": "s00001", "s00004": "s00001"}
+    assert duplicates_of(tables.verdicts("exact_pair")) == {"s00002": "s00001"}
+    assert duplicates_of(tables.verdicts("phash")) == {}
+    assert all(len(tables.verdicts(kind)) == 6 for kind in KINDS)
+
+
+@pytest.mark.parametrize("sizes", [(76,), (40, 36), (10, 30, 1, 35)])
 def test_perceptual_verdicts_equal_brute_force_whatever_the_batches(
-    spark: SparkSession, at_once: bool
+    made: Any, sizes: tuple[int, ...]
 ) -> None:
     rng = np.random.default_rng(1)
     base = far_apart(12, 2)
@@ -73,52 +73,138 @@ def test_perceptual_verdicts_equal_brute_force_whatever_the_batches(
         for i in range(72)
     ]
     values += [-1, 0, flipped(-1, 63, 0, 31), flipped(0, 63)]
-    rows = [(f"s{i:02d}", i, f"m{i:02d}", f"t{i}") for i in range(len(values))]
-    hashes = {f"m{i:02d}": value for i, value in enumerate(values)}
-    if at_once:
-        found = verdicts(spark, rows, hashes)
-    else:
-        first = frame(spark, rows[:40], hashes).localCheckpoint()
-        found = {(r.kind, r.sample_id): r.asDict() for r in first.collect()}
-        found |= verdicts(spark, rows[40:], hashes, first)
+    items = [Item(ordinal=i, media=f"m{i}", phash=value) for i, value in enumerate(values)]
+    tables = made()
+    start = 0
+    for size in sizes:
+        tables.arrive(*items[start : start + size])
+        start += size
 
-    for i, value in enumerate(values):
-        verdict = found["phash", f"s{i:02d}"]
-        near = [
-            j
-            for j in range(i)
-            if hamming(np.array([value]), np.array([values[j]]))[0] <= dedup.RADIUS
-        ]
-        assert verdict["is_duplicate"] == bool(near), i
-        assert verdict["representative_id"] == (f"s{near[0]:02d}" if near else f"s{i:02d}")
-        assert verdict["fingerprint"] == to_hex(value)
-        if near:
-            distance = hamming(np.array([value]), np.array([values[near[0]]]))[0]
-            assert verdict["similarity"] == pytest.approx(1 - distance / 64)
-
-
-def test_a_chain_ends_in_one_cluster(spark: SparkSession) -> None:
-    (value,) = far_apart(1, 3)
-    steps = [flipped(value, *range(3 * i)) for i in range(4)]
-    rows = [(f"s{i}", i, f"m{i}", f"t{i}") for i in range(4)]
-    found = verdicts(spark, rows, {f"m{i}": step for i, step in enumerate(steps)})
-
-    assert [found["phash", f"s{i}"]["representative_id"] for i in range(4)] == [
-        "s0",
-        "s0",
-        "s1",
-        "s2",
-    ]
-    assert {found["phash", f"s{i}"]["cluster_id"] for i in range(4)} == {"s0"}
+    names = [item.sample_id for item in items]
+    expected = elders(
+        names, hash_links(items, radius=3), {name: (0.0, i) for i, name in enumerate(names)}
+    )
+    found = tables.verdicts("phash")
+    assert {
+        name: (
+            row["is_duplicate"],
+            row["representative_id"],
+            pytest.approx(row["similarity"]),
+            row["cluster_id"],
+        )
+        for name, row in found.items()
+    } == {name: (*told[:3], min(told[3])) for name, told in expected.items()}
 
 
-def test_samples_of_one_image_share_its_perceptual_verdict(spark: SparkSession) -> None:
+def test_samples_of_one_image_share_its_perceptual_verdict(made: Any) -> None:
     (value,) = far_apart(1, 4)
-    rows = [("a", 0, "m", "t"), ("b", 1, "n", "u"), ("c", 2, "n", "v")]
-    first = frame(spark, rows, {"m": value, "n": flipped(value, 5)}).localCheckpoint()
-    found = {(r.kind, r.sample_id): r for r in first.collect()}
-    later = verdicts(spark, [("d", 9, "n", "w")], {"n": flipped(value, 5)}, first)
+    tables = made()
+    near = flipped(value, 5)
+    tables.arrive(
+        Item(ordinal=0, media="m", caption="t", phash=value),
+        Item(ordinal=1, media="n", caption="u", phash=near),
+        Item(ordinal=2, media="n", caption="v", phash=near),
+    )
+    tables.arrive(
+        Item(ordinal=9, media="n", caption="w", phash=near),
+        Item(ordinal=10, media="m", caption="x", phash=value),
+    )
 
-    assert [found["phash", s].is_duplicate for s in "abc"] == [False, True, True]
-    assert later["phash", "d"]["is_duplicate"]
-    assert later["phash", "d"]["representative_id"] == "a"
+    assert duplicates_of(tables.verdicts("phash")) == {
+        "s00001": "s00000",
+        "s00002": "s00000",
+        "s00009": "s00000",
+    }
+    assert {row["cluster_id"] for row in tables.verdicts("phash").values()} == {"s00000"}
+
+
+def test_a_bridge_merges_two_clusters_and_demotes_the_younger_survivor(made: Any) -> None:
+    (value,) = far_apart(1, 5)
+    ends = value, flipped(value, 0, 1, 2, 3, 4, 5)
+    tables = made()
+    tables.arrive(
+        Item(ordinal=0, media="a", phash=ends[0]), Item(ordinal=1, media="b", phash=ends[1])
+    )
+    tables.arrive(Item(ordinal=2, media="c", phash=flipped(ends[1], 40)))
+    assert duplicates_of(tables.verdicts("phash")) == {"s00002": "s00001"}
+
+    tables.arrive(Item(ordinal=3, media="bridge", phash=flipped(value, 0, 1, 2)))
+
+    found = tables.verdicts("phash")
+    assert duplicates_of(found) == {"s00001": "s00000", "s00002": "s00001", "s00003": "s00000"}
+    assert {row["cluster_id"] for row in found.values()} == {"s00000"}
+    assert {name: row["revision"] for name, row in found.items()} == {
+        "s00000": 0,
+        "s00001": 1,
+        "s00002": 1,
+        "s00003": 0,
+    }
+
+
+def test_the_best_of_a_cluster_stands_for_it_whatever_the_order(made: Any) -> None:
+    (value,) = far_apart(1, 6)
+    items = [
+        Item(ordinal=0, media="a", caption="one", phash=value, clip_score=0.1),
+        Item(ordinal=1, media="b", caption="two", phash=flipped(value, 1), clip_score=0.3),
+        Item(ordinal=2, media="b", caption="six", phash=flipped(value, 1), clip_score=0.2),
+        Item(ordinal=3, media="c", caption="one", phash=flipped(value, 2), clip_score=None),
+        Item(ordinal=4, media="a", caption="one", phash=value, clip_score=0.4),
+    ]
+    for number, order in enumerate(([0, 1, 2, 3, 4], [3, 4, 2, 1, 0])):
+        tables = made(f"w{number}", keep="clip_score")
+        for place in order:
+            tables.arrive(items[place])
+
+        assert set(tables.verdicts("phash")) == {item.sample_id for item in items}
+        survivors = {
+            kind: {n for n, row in tables.verdicts(kind).items() if not row["is_duplicate"]}
+            for kind in ("exact_media", "exact_text", "exact_pair")
+        }
+        assert survivors == {
+            "exact_media": {"s00001", "s00003", "s00004"},
+            "exact_text": {"s00001", "s00002", "s00004"},
+            "exact_pair": {"s00001", "s00002", "s00003", "s00004"},
+        }
+
+
+def test_a_sample_that_comes_again_keeps_its_verdict(made: Any) -> None:
+    values = far_apart(2, 7)
+    tables = made()
+    items = [Item(ordinal=i, media=f"m{i}", phash=v) for i, v in enumerate(values)]
+    tables.arrive(*items)
+    before = tables.warehouse.read("silver.duplicates").count()
+    tables.search(items, label="again")
+
+    assert tables.warehouse.read("silver.duplicates").count() == before
+    last = tables.warehouse.read("ops.batches").orderBy("started_at", ascending=False).first()
+    assert (last.rows_in, last.rows_kept, last.rows_reused) == (2, 2, 2)
+
+
+def test_texts_that_share_shingles(made: Any) -> None:
+    rng = np.random.default_rng(8)
+    words = [f"w{i}" for i in range(500)]
+    text = list(rng.choice(words, 120))
+    edited = [*text[:60], "other", *text[61:]]
+    cut = text[:90]
+    items = [
+        Item(ordinal=0, media="a", caption=" ".join(text)),
+        Item(ordinal=1, media="b", caption=" ".join(rng.choice(words, 120))),
+        Item(ordinal=2, media="c", caption=" ".join(edited).upper()),
+        Item(ordinal=3, media="d", caption="red car"),
+        Item(ordinal=4, media="e", caption="Red car!"),
+        Item(ordinal=5, media="f", caption="red cars"),
+        Item(ordinal=6, media="g", caption=""),
+        Item(ordinal=7, media="h", caption=" ".join(cut)),
+    ]
+    for sizes in ((8,), (1, 3, 4)):
+        tables = made(f"of{len(sizes)}", kinds=("exact_text", "minhash"))
+        start = 0
+        for size in sizes:
+            tables.arrive(*items[start : start + size])
+            start += size
+
+        found = tables.verdicts("minhash")
+        assert duplicates_of(found) == {"s00002": "s00000", "s00004": "s00003", "s00007": "s00000"}
+        assert found["s00002"]["similarity"] == pytest.approx(111 / 121)
+        assert found["s00007"]["similarity"] == pytest.approx(86 / 116)
+        assert found["s00006"]["cluster_id"] == "s00006"

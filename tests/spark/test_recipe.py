@@ -122,7 +122,7 @@ def test_a_reason_shows_value_and_threshold(spark):
         ("text_length", "chars", "5000", ">= 5 and <= 1000"),
         ("clip_score", "clip_score", "0.123457", ">= 0.21"),
         ("text_language", "language", "de 0.950000", "en, nolang or less than 0.8 sure"),
-        ("duplicate_perceptual", "duplicate_phash", "first", "no earlier match"),
+        ("duplicate_perceptual", "duplicate_phash", "first", "no better one"),
         ("nsfw", "nsfw_score", None, "< 0.5"),
     ]
 

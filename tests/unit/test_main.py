@@ -27,6 +27,11 @@ runner = CliRunner()
         ["recipe", "diff"],
         ["report"],
         ["models", "check"],
+        ["duplicates", "show"],
+        ["duplicates", "list"],
+        ["bench-items", "add"],
+        ["review", "start"],
+        ["coreset"],
     ],
 )
 def test_every_command_explains_itself(command: list[str]) -> None:

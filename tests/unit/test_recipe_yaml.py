@@ -5,7 +5,6 @@ import yaml
 
 from jobs import recipe
 from jobs.runtime.errors import ConfigError
-from schemas import duplicates
 
 CARDS = {"clip_score": 0.21}
 RULE = {"reason": "too_dark", "signal": "sharpness", "min": 10.0, "source": "a test"}
@@ -40,9 +39,9 @@ def test_the_default_recipe_is_the_published_policy():
         ("image_aspect", "aspect", "aspect_ratio", "<= 3"),
         ("clip_score", "alignment", "clip_score", ">= 0.21"),
         ("nsfw", "nsfw", "nsfw_score", "< 0.5"),
-        ("duplicate_exact", "exact", "duplicate_exact_pair", "no earlier match"),
-        ("duplicate_media", "media", "duplicate_exact_media", "no earlier match"),
-        ("duplicate_perceptual", "perceptual", "duplicate_phash", "no earlier match"),
+        ("duplicate_exact", "exact", "duplicate_exact_pair", "no better one"),
+        ("duplicate_media", "media", "duplicate_exact_media", "no better one"),
+        ("duplicate_perceptual", "perceptual", "duplicate_phash", "no better one"),
     ]
 
 
@@ -64,7 +63,7 @@ def test_the_columns_a_recipe_reads_are_known():
         "duplicate_exact_media",
         "duplicate_phash",
     }
-    assert recipe.duplicate_kinds(default()) == duplicates.KINDS
+    assert recipe.duplicate_kinds(default()) == ("exact_pair", "exact_media", "phash")
 
 
 def test_a_recipe_without_duplicate_rules_asks_for_no_search(load):
@@ -98,6 +97,17 @@ def test_the_version_follows_what_the_rules_ask():
     assert default(nsfw={"missing": "pass"}).version != before
     other_card = recipe.load("default", overrides={}, thresholds={"clip_score": 0.22})
     assert other_card.version != before
+
+
+def test_the_benchmarks_are_part_of_the_version_only_where_a_rule_asks(load):
+    asking = load(benchmarks={**RULE, "signal": "contaminated", "min": None, "max": 0})
+    first, second = recipe.against(asking, "1"), recipe.against(asking, "2")
+
+    assert len({asking.version, first.version, second.version}) == 3
+    assert first.registry == "1"
+    assert recipe.against(second, "1") == first
+    assert recipe.against(first, None) == asking
+    assert recipe.against(default(), "1") == default()
 
 
 def test_the_order_of_the_rules_is_part_of_the_version(load):

@@ -1,0 +1,121 @@
+"""`sluice coreset`."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from jobs.runtime.config import Config
+from jobs.runtime.errors import ConfigError, NotFound
+
+# What a command needs of Spark is imported inside it: `--help` must answer at once.
+
+out: Final = Console()
+
+Guard = Callable[[Callable[..., None]], Callable[..., None]]
+Configured = Callable[[Path | None, Sequence[str] | None], Config]
+
+
+def add_to(
+    app: typer.Typer,
+    guard: Guard,
+    configured: Configured,
+    plan: Callable[..., Any],
+    require_tables: Callable[[Any], None],
+) -> None:
+    """Put the command into the command line.
+
+    Args:
+        app: the command line.
+        guard: turns our errors into one line and their exit code.
+        configured: gives the configuration of a file and some overrides.
+        plan: starts Spark and resolves a configuration.
+        require_tables: refuses a warehouse that nothing was run in.
+    """
+
+    @app.command("coreset")
+    @guard
+    def coreset_(
+        name: Annotated[str, typer.Argument(help="of the coreset: a-z, 0-9 and _")],
+        budget: Annotated[int, typer.Option(help="rows, exactly")],
+        where: Annotated[
+            str | None,
+            typer.Option(
+                metavar="SQL",
+                help="condition on silver.pairs; default: what the recipe has published",
+            ),
+        ] = None,
+        quota: Annotated[
+            str, typer.Option(help="of a cluster: proportional, sqrt or uniform")
+        ] = "sqrt",
+        rule: Annotated[
+            str, typer.Option(help="which come first in a cluster: middle, near, far or score")
+        ] = "middle",
+        band: Annotated[
+            str | None,
+            typer.Option(
+                metavar="LOW-HIGH",
+                help="percent of a cluster by falling score that come first; default: 15-55 with"
+                " the rule score, else none",
+            ),
+        ] = None,
+        clusters: Annotated[
+            int | None, typer.Option(help="of k-means; default: square root of the rows")
+        ] = None,
+        config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file")] = None,
+        overrides: Annotated[
+            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one key")
+        ] = None,
+        verbose: Annotated[
+            bool, typer.Option("--verbose", "-v", help="show what Spark says")
+        ] = False,
+    ) -> None:
+        """Choose a few rows of each cluster of the embeddings into gold.coreset_NAME."""
+        from jobs import coreset, set_name, themes
+        from schemas import coreset as table
+        from schemas import gold
+
+        set_name.checked("coreset", name)
+        shares = _shares(band) if band is not None else None
+        if band is None and rule == "score":
+            shares = coreset.BAND
+        found = plan(configured(config, overrides), verbose=verbose)
+        require_tables(found)
+        published = gold.table(found.recipe.name)
+        if where is None and not found.warehouse.exists(published):
+            raise NotFound(f"no {published} yet; run `sluice run`, or choose rows with --where")
+        settings = coreset.Settings(
+            budget=budget,
+            signal_set=found.scoring.signal_set,
+            where=where or f"sample_id IN (SELECT sample_id FROM gold.`{found.recipe.name}`)",
+            quota=quota,  # type: ignore[arg-type]  # checked below
+            rule=rule,  # type: ignore[arg-type]
+            band=shares,
+            clusters=clusters,
+        )
+        settings.check()
+        rows = themes.with_embeddings(
+            found.warehouse,
+            themes.chosen_pairs(found.warehouse, settings.signal_set, settings.where),
+        )
+        is_new = coreset.run(found.warehouse, name, rows, settings, run_id=uuid.uuid4().hex)
+        verb = "wrote" if is_new else "nothing changed:"
+        out.print(f"{verb} {budget:,} rows in {table.table(name)}")
+
+
+def _shares(band: str) -> tuple[float, float]:
+    """A band in shares.
+
+    >>> _shares("15-55")
+    (0.15, 0.55)
+    """
+    low, _, high = band.partition("-")
+    try:
+        return float(low) / 100, float(high) / 100
+    except ValueError:
+        raise ConfigError(
+            f"--band got {band}; allowed two rising percentages, e.g. 15-55"
+        ) from None

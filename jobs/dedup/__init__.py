@@ -1,0 +1,1 @@
+"""Duplicates of every kind, among all history at about the cost of the batch."""

@@ -1,0 +1,226 @@
+"""Exact duplicates: equal fingerprints of a sample's URL, bytes, text, or bytes and text.
+
+Of equal contents one sample stands for all: the first, or the one of the best score. The index
+holds a row for each content, and one more each time a better sample takes its place.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, LongType, StringType, StructType
+
+from schemas.duplicate_kinds import EXACT_KINDS, EXACT_MEDIA, EXACT_PAIR, EXACT_TEXT, EXACT_URL
+from udfs.canonical_url import url_fingerprint
+from udfs.normalised_text import text_fingerprints
+
+FINGERPRINT_BYTES: Final = 16  # 128 bits: of 10^10 contents two are alike with p = 1.5e-19
+_CARRIED: Final = ("sample_id", "ingest_ordinal", "score")
+_WIDE: Final = StructType(
+    [
+        *StructType().add("sample_id", StringType()).add("ingest_ordinal", LongType()),
+        *StructType().add("score", DoubleType()),
+        *(
+            field
+            for kind in EXACT_KINDS
+            for field in StructType().add(f"{kind}_high", LongType()).add(f"{kind}_low", LongType())
+        ),
+    ]
+)
+
+
+def fingerprints(samples: DataFrame, kinds: Sequence[str]) -> DataFrame:
+    """The fingerprint of each sample by each kind; what has none, such as no URL, has no row.
+
+    Args:
+        samples: `sample_id`, `ingest_ordinal`, `score` (null: none), `url`, `caption`,
+            `media_sha256`, `text_sha256`.
+        kinds: of `EXACT_KINDS`.
+
+    Returns:
+        `kind`, `high`, `low` (128 bits as two signed integers), `sample_id`, `ingest_ordinal`,
+        `score`.
+    """
+    asked = samples.select(*_CARRIED, "url", "caption", "media_sha256", "text_sha256")
+    wide = asked.mapInArrow(_fingerprinted(tuple(kinds)), _WIDE)
+    by_kind = F.array(
+        *(
+            F.struct(
+                F.lit(kind).alias("kind"),
+                F.col(f"{kind}_high").alias("high"),
+                F.col(f"{kind}_low").alias("low"),
+            )
+            for kind in kinds
+        )
+    )
+    return (
+        wide.select(*_CARRIED, F.explode(by_kind).alias("print"))
+        .select("print.*", *_CARRIED)
+        .where("high IS NOT NULL")
+    )
+
+
+def _fingerprinted(
+    kinds: Sequence[str],
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            columns = {name: batch[name] for name in _CARRIED}
+            for kind in EXACT_KINDS:
+                found: Sequence[bytes | None] = [None] * batch.num_rows
+                if kind in kinds:
+                    found = _OF_KIND[kind](batch)
+                columns[f"{kind}_high"], columns[f"{kind}_low"] = _halves(found)
+            yield pa.RecordBatch.from_pydict(columns)
+
+    return work
+
+
+def _of_urls(batch: pa.RecordBatch) -> Sequence[bytes | None]:
+    return [None if url is None else url_fingerprint(url) for url in batch["url"].to_pylist()]
+
+
+def _of_media(batch: pa.RecordBatch) -> Sequence[bytes | None]:
+    return [
+        None if name is None else bytes.fromhex(name[: 2 * FINGERPRINT_BYTES])
+        for name in batch["media_sha256"].to_pylist()
+    ]
+
+
+def _of_texts(batch: pa.RecordBatch) -> Sequence[bytes | None]:
+    found: list[bytes | None] = text_fingerprints(batch["caption"]).to_pylist()
+    return found
+
+
+def _of_pairs(batch: pa.RecordBatch) -> Sequence[bytes | None]:
+    names = zip(batch["text_sha256"].to_pylist(), batch["media_sha256"].to_pylist(), strict=True)
+    return [
+        None
+        if text is None or media is None
+        else hashlib.sha256(bytes.fromhex(text) + bytes.fromhex(media)).digest()[:FINGERPRINT_BYTES]
+        for text, media in names
+    ]
+
+
+_OF_KIND: Final = {
+    EXACT_URL: _of_urls,
+    EXACT_MEDIA: _of_media,
+    EXACT_TEXT: _of_texts,
+    EXACT_PAIR: _of_pairs,
+}
+
+
+def _halves(found: Sequence[bytes | None]) -> tuple[pa.Array, pa.Array]:
+    blank = bytes(FINGERPRINT_BYTES)
+    whole = np.frombuffer(b"".join(print_ or blank for print_ in found), dtype=">i8")
+    is_null = np.array([print_ is None for print_ in found], dtype=bool)
+    halves = whole.astype(np.int64).reshape(-1, 2)
+    return (
+        pa.array(halves[:, 0], mask=is_null),
+        pa.array(halves[:, 1], mask=is_null),
+    )
+
+
+_PRINT: Final = ("kind", "high", "low")
+
+
+def contents(prints: DataFrame, index: DataFrame) -> DataFrame:
+    """What the batch's fingerprints stand for, after the batch.
+
+    Args:
+        prints: as `fingerprints` gives them.
+        index: rows of `silver.exact_index` before the batch.
+
+    Returns:
+        `kind`, `high`, `low`, `node`, `survivor`, `score` (the survivor's), and `former`: the
+        survivor before the batch, null of a content that is new.
+    """
+    of_batch = prints.groupBy(*_PRINT).agg(
+        F.min("ingest_ordinal").alias("first"),
+        _best("ingest_ordinal").alias("best"),
+    )
+    known = (
+        index.join(F.broadcast(of_batch.select(*_PRINT)), [*_PRINT], "left_semi")
+        .groupBy(*_PRINT)
+        .agg(F.min("node").alias("node"), _best("survivor").alias("held"))
+    )
+    held_score, best_score = (_comparable(F.col(f"{side}.score")) for side in ("held", "best"))
+    # Of equal scores the lesser ordinal; under the rule "first" what was there is never replaced.
+    is_better = F.col("held").isNull() | (best_score > held_score)
+    is_tied = F.col("best.score").isNotNull() & (best_score == held_score)
+    is_better = is_better | (is_tied & (F.col("best.ordinal") < F.col("held.ordinal")))
+    survivor = F.when(is_better, F.col("best")).otherwise(F.col("held"))
+    return (
+        of_batch.join(known, [*_PRINT], "left")
+        .withColumn("stands", survivor)
+        .select(
+            *_PRINT,
+            F.coalesce("node", "first").alias("node"),
+            F.col("stands.ordinal").alias("survivor"),
+            F.col("stands.score").alias("score"),
+            F.col("held.ordinal").alias("former"),
+        )
+    )
+
+
+def _best(ordinal: str) -> Column:
+    held = F.struct(F.col(ordinal).alias("ordinal"), "score")
+    return F.max_by(held, F.struct(_comparable(F.col("score")), -F.col(ordinal)))
+
+
+def _comparable(score: Column) -> Column:
+    """Scores with none, and NaN, below all others."""
+    return F.when(score.isNull() | F.isnan(score), F.lit(float("-inf"))).otherwise(score)
+
+
+def verdicts(samples: DataFrame, prints: DataFrame, found: DataFrame, kind: str) -> DataFrame:
+    """The verdict of a kind on each sample; one without a fingerprint is like no other.
+
+    Args:
+        samples: `sample_id`, `ingest_ordinal`.
+        prints: as `fingerprints` gives them.
+        found: as `contents` gives them.
+        kind: of `EXACT_KINDS`.
+
+    Returns:
+        `kind`, `sample_id`, `ingest_ordinal`, `node`, `is_duplicate`, `representative` and
+        `cluster` (ordinals of samples), `similarity`, `revision`.
+    """
+    of_sample = (
+        prints.where(F.col("kind") == kind)
+        .join(found, [*_PRINT])
+        .select("sample_id", "node", "survivor")
+    )
+    return samples.join(of_sample, "sample_id", "left").select(
+        F.lit(kind).alias("kind"),
+        "sample_id",
+        "ingest_ordinal",
+        F.coalesce("node", "ingest_ordinal").alias("node"),
+        F.coalesce(F.col("survivor") != F.col("ingest_ordinal"), F.lit(False)).alias(
+            "is_duplicate"
+        ),
+        F.coalesce("survivor", "ingest_ordinal").alias("representative"),
+        F.coalesce("node", "ingest_ordinal").alias("cluster"),
+        F.lit(1.0).cast("float").alias("similarity"),
+        F.lit(0).alias("revision"),
+    )
+
+
+def deposed(found: DataFrame) -> DataFrame:
+    """Samples that stood for a content until the batch brought a better one.
+
+    Args:
+        found: as `contents` gives them.
+
+    Returns:
+        `kind`, `ingest_ordinal`, `representative`.
+    """
+    return found.where("former <> survivor").select(
+        "kind",
+        F.col("former").alias("ingest_ordinal"),
+        F.col("survivor").alias("representative"),
+    )

@@ -1,0 +1,88 @@
+"""By which rules an index was built: kept as properties of its table, and held to."""
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from jobs.runtime.config import Dedup
+from jobs.runtime.errors import ConfigError
+from jobs.runtime.tables import Warehouse
+from schemas import exact_index, minhash_index, phash_index, semantic_index
+from schemas.duplicate_kinds import MINHASH, PHASH, SEMANTIC
+from udfs import normalised_text
+from udfs.minhash import Scheme, optimal_bands
+from udfs.shingles import Shingling
+
+PREFIX: Final = "sluice."
+LEARNED: Final = "learned."  # rules that no setting says, but the first batch
+KEEP: Final = "sluice.dedup.keep"
+
+
+def wanted(settings: Dedup) -> dict[str, dict[str, str]]:
+    """What the indexes of the settings' kinds must say: table -> property -> value."""
+    said = {
+        exact_index.TABLE: {KEEP: settings.keep, "sluice.dedup.text": normalised_text.VERSION},
+    }
+    if PHASH in settings.kinds:
+        radius = {"sluice.phash.radius": str(settings.phash.radius)}
+        said[phash_index.TABLE] = {KEEP: settings.keep, **radius}
+    if MINHASH in settings.kinds:
+        said[minhash_index.TABLE] = {KEEP: settings.keep, **minhash(settings).properties()}
+    if SEMANTIC in settings.kinds:
+        threshold = {"sluice.semantic.threshold": str(settings.semantic.threshold)}
+        said[semantic_index.TABLE] = {KEEP: settings.keep, **threshold}
+    return said
+
+
+def minhash(settings: Dedup) -> Scheme:
+    """The scheme of the settings' MinHash."""
+    asked = settings.minhash
+    bands, rows = optimal_bands(asked.threshold, asked.num_perm)
+    return Scheme(
+        shingling=Shingling(unit=asked.unit, size=asked.shingle),
+        num_perm=asked.num_perm,
+        seed=asked.seed,
+        threshold=asked.threshold,
+        bands=bands,
+        rows=rows,
+    )
+
+
+def label(settings: Dedup) -> str:
+    """The rules as one text, for names that must differ where they do."""
+    return json.dumps(wanted(settings), sort_keys=True)
+
+
+def hold(warehouse: Warehouse, settings: Dedup) -> None:
+    """Write the rules to those that have none, refuse one built by others.
+
+    Raises:
+        ConfigError: which rule, what the index was built with, what the configuration says.
+    """
+    for table, said in wanted(settings).items():
+        hold_to(warehouse, table, said, PREFIX)
+
+
+def hold_to(warehouse: Warehouse, table: str, said: Mapping[str, str], prefix: str) -> None:
+    """Write rules to an index that has none, refuse one built by others.
+
+    Args:
+        warehouse: holds the index.
+        table: the index.
+        said: property -> value, all of the prefix that the table may have.
+        prefix: of the properties.
+
+    Raises:
+        ConfigError: which rule, what the index was built with, what it should be.
+    """
+    properties = warehouse.properties(table)
+    known = {name: properties[name] for name in properties if name.startswith(prefix)}
+    if not known:
+        warehouse.set_properties(table, said)
+        return
+    for name in sorted({*known, *said}):
+        if known.get(name) != said.get(name):
+            raise ConfigError(
+                f"dedup got {name.removeprefix(prefix)} {said.get(name)}; {table} was built"
+                f" with {known.get(name)}; set it back; other rules need a warehouse of their own"
+            )

@@ -1,0 +1,171 @@
+"""`sluice duplicates show | list`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from jobs.runtime.config import Config
+from jobs.runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jobs.duplicate_clusters import Cluster
+
+# What a command needs of Spark is imported inside it: `--help` must answer at once.
+
+MOST: Final = 1000  # chosen: 20 MB of page, and of texts on the driver; for more there is SQL
+
+out = Console()
+
+Guard = Callable[[Callable[..., None]], Callable[..., None]]
+Configured = Callable[[Path | None, Sequence[str] | None], Config]
+
+
+class Opened(Protocol):
+    """Gives the tables of a configuration."""
+
+    def __call__(self, config: Config, *, verbose: bool) -> Any:
+        """A `Warehouse`."""
+
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file")]
+KindOption = Annotated[
+    str | None, typer.Option(help="only this kind: exact_media, url, phash, minhash, …")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="one object a line")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="show what Spark says")]
+
+
+def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Opened) -> None:
+    """Put the commands into a group.
+
+    Args:
+        group: the group of the command line.
+        guard: turns our errors into one line and their exit code.
+        configured: gives the configuration of a file and some overrides.
+        opened: gives the tables of a configuration.
+    """
+
+    @group.command()
+    @guard
+    def show(
+        sample_id: Annotated[str, typer.Argument(help="as `sluice sql` and `sluice why` name it")],
+        kind: KindOption = None,
+        html: Annotated[
+            Path | None,
+            typer.Option(help="page to write; default: _report/duplicates in the warehouse"),
+        ] = None,
+        limit: Annotated[
+            int, typer.Option(help="most samples of a cluster", min=2, max=MOST)
+        ] = 200,
+        is_unblurred: Annotated[
+            bool, typer.Option("--unblurred", help="show images that may not be safe")
+        ] = False,
+        config: ConfigOption = None,
+        as_json: JsonOption = False,
+        verbose: VerboseOption = False,
+    ) -> None:
+        """Show what a sample was found to be a duplicate of, and what of it, kind by kind."""
+        settings = configured(config, None)
+        warehouse = opened(settings, verbose=verbose)
+        from jobs import duplicate_clusters
+        from jobs.report import cluster_page
+
+        found = duplicate_clusters.clusters_of(warehouse, sample_id, kind=kind, limit=limit)
+        page = html or Path(warehouse.root) / "_report" / "duplicates" / f"{sample_id}.html"
+        try:
+            cluster_page.write(
+                warehouse,
+                sample_id,
+                found,
+                page,
+                max_pixels=settings.ingest.max_pixels,
+                is_unblurred=is_unblurred,
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"--html got {page}: {error.strerror or error}; name a file that can be written"
+            ) from None
+        if as_json:
+            import json
+            from dataclasses import asdict
+
+            for cluster in found:
+                typer.echo(json.dumps(asdict(cluster)))
+            return
+        for cluster in found:
+            out.print(_members(cluster, sample_id))
+        out.print(f"page: {page}", soft_wrap=True)
+
+    @group.command("list")
+    @guard
+    def list_(
+        kind: KindOption = None,
+        min_size: Annotated[int, typer.Option(help="samples at least", min=1)] = 2,
+        limit: Annotated[int, typer.Option(help="most clusters", min=1, max=MOST)] = 20,
+        config: ConfigOption = None,
+        as_json: JsonOption = False,
+        verbose: VerboseOption = False,
+    ) -> None:
+        """Name the largest clusters, each by its survivor, for `show`."""
+        warehouse = opened(configured(config, None), verbose=verbose)
+        from jobs import duplicate_clusters
+
+        rows = duplicate_clusters.largest(warehouse, kind=kind, min_size=min_size, limit=limit)
+        if as_json:
+            import json
+
+            for row in rows:
+                typer.echo(json.dumps(row))
+            return
+        if not rows:
+            out.print(f"no cluster of {min_size} samples or more")
+            return
+        out.print(_clusters(rows))
+
+
+def _members(cluster: "Cluster", asked: str) -> Table:
+    from jobs.report.cluster_page import similarity
+    from jobs.report.contact_sheet import excerpt
+
+    title = f"{cluster.kind}: cluster {cluster.cluster_id}, {cluster.samples:,} samples"
+    if cluster.samples == 1:
+        title = f"{cluster.kind}: unique"
+    elif cluster.samples > len(cluster.members):
+        title += f", {len(cluster.members)} shown"
+    table = Table(title=escape(title), title_justify="left")
+    table.add_column("similarity", justify="right")
+    table.add_column("sample", overflow="fold")
+    table.add_column("gave way to", overflow="fold")
+    table.add_column("text")
+    for member in cluster.members:
+        name = escape(member.sample_id)
+        text = "no longer stored" if member.text is None else excerpt(member.text)
+        table.add_row(
+            similarity(member.similarity) if member.is_duplicate else "survivor",
+            f"[bold]{name}[/]" if member.sample_id == asked else name,
+            escape(member.representative_id) if member.is_duplicate else "",
+            escape(text),
+        )
+    return table
+
+
+def _clusters(rows: Sequence[dict[str, Any]]) -> Table:
+    from jobs.report.cluster_page import similarity
+
+    table = Table()
+    for name in rows[0]:
+        table.add_column(
+            name.replace("_", " "),
+            justify="left" if name in ("kind", "sample_id") else "right",
+            overflow="fold",
+        )
+    for row in rows:
+        *first, least = row.values()
+        cells = [f"{value:,}" if isinstance(value, int) else str(value) for value in first]
+        table.add_row(*map(escape, cells), similarity(least))
+    return table

@@ -1,0 +1,21 @@
+"""What later images are compared with: a perceptual hash for each content, sorted by hash."""
+
+from typing import Final
+
+from pyspark.sql.types import LongType, StringType, StructType
+
+from schemas.field import field
+
+TABLE: Final = "silver.phash_index"
+GRAIN: Final = "one distinct image"
+KEY: Final = ("node",)
+SCHEMA: Final = StructType(
+    [
+        field("phash", LongType(), "64-bit DCT hash, signed"),
+        field("node", LongType(), "ordinal of the first sample that brought the image"),
+        field("batch", StringType(), "stage/checkpoint/batch that wrote the row"),
+    ]
+)
+VOLATILE: Final = ("batch",)
+CLUSTER_BY: Final = ()
+CHECKS: Final[dict[str, str]] = {}

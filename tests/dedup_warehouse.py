@@ -1,0 +1,195 @@
+"""A warehouse made by hand that the stage dedup runs over, and what it must say by brute force."""
+
+import datetime
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import ArrayType, BooleanType, DataType, MapType, StringType, TimestampType
+
+from jobs.dedup import stage
+from jobs.runtime import streams
+from jobs.runtime.config import Dedup
+from jobs.runtime.streams import Batch
+from jobs.runtime.tables import Warehouse, contract
+from schemas import batches, duplicates, image_signals, pairs, samples, text_signals
+from udfs.identity import digest
+
+SIGNAL_SET: Final = "set"
+TABLES: Final = (
+    samples.TABLE,
+    pairs.TABLE,
+    image_signals.TABLE,
+    text_signals.TABLE,
+    batches.TABLE,
+    duplicates.TABLE,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A sample as the test gives it; `media` and `caption` say what it holds."""
+
+    ordinal: int
+    media: str
+    caption: str = ""
+    url: str | None = None
+    phash: int = 0
+    clip_score: float | None = None
+    embedding: bytes | None = None
+    clip_model: str = "model"
+
+    @property
+    def sample_id(self) -> str:
+        """Its name."""
+        return f"s{self.ordinal:05d}"
+
+
+class DedupWarehouse:
+    """Tables with the few columns that matter filled in."""
+
+    def __init__(self, spark: SparkSession, root: Path, settings: Dedup) -> None:
+        self.warehouse = Warehouse(spark, str(root))
+        self.settings = settings
+        self._batches = 0
+        for table in TABLES:
+            self.warehouse.create(table)
+
+    def arrive(self, *items: Item, label: str = "test") -> None:
+        """One batch: the items become pairs, and the stage runs over them."""
+        self.put(items)
+        self.search(items, label=label)
+
+    def put(self, items: Sequence[Item]) -> None:
+        """Write samples, signals and pairs."""
+        text = {item: sha256(item.caption) for item in items}
+        media = {item: sha256(item.media) for item in items}
+        rows = [
+            {
+                "sample_id": item.sample_id,
+                "ingest_ordinal": item.ordinal,
+                "caption": item.caption,
+                "url": item.url,
+                "media_sha256": media[item],
+                "text_sha256": text[item],
+                "clip_score": item.clip_score,
+                "signal_set": SIGNAL_SET,
+                "phash": item.phash,
+                "clip_embedding": item.embedding,
+                "clip_dimension": len(item.embedding) // 2 if item.embedding else None,
+                "clip_model": item.clip_model if item.embedding else None,
+                "status": "ok",
+            }
+            for item in items
+        ]
+        for table in (samples.TABLE, pairs.TABLE, image_signals.TABLE):
+            self._frame(rows, table).write.format("delta").mode("append").save(
+                self.warehouse.path(table)
+            )
+
+    def search(self, items: Sequence[Item], *, label: str) -> None:
+        """Run the stage over these samples as one batch."""
+        wanted = [item.sample_id for item in items]
+        frame = self.warehouse.read(pairs.TABLE).where("sample_id IS NOT NULL")
+        frame = frame.where(frame.sample_id.isin(wanted)).select(
+            "sample_id", "ingest_ordinal", "media_sha256", "text_sha256"
+        )
+        built = stage.stage(self.settings)
+        batch = Batch(
+            warehouse=self.warehouse,
+            stage=built.name,
+            checkpoint=built.checkpoint,
+            generation=digest(label, built.checkpoint),
+            batch_id=self._batches,
+            run_id="run",
+            frame=frame,
+        )
+        streams.process(batch, built.process, inputs=(built.source,), outputs=built.outputs)
+        self._batches += 1
+
+    def verdicts(self, kind: str) -> dict[str, dict[str, Any]]:
+        """The verdicts of a kind that hold, by sample."""
+        rows = self.warehouse.current(duplicates.TABLE).where(f"kind = '{kind}'").collect()
+        found = {row.sample_id: row.asDict() for row in rows}
+        assert len(found) == len(rows)
+        return found
+
+    def _frame(self, rows: Sequence[Mapping[str, Any]], table: str) -> DataFrame:
+        schema = contract(table).SCHEMA
+        filled = [
+            tuple(
+                row[f.name] if f.name in row else None if f.nullable else _blank(f.dataType)
+                for f in schema
+            )
+            for row in rows
+        ]
+        return self.warehouse.spark.createDataFrame(filled, schema).coalesce(1)
+
+
+def _blank(dtype: DataType) -> object:
+    if isinstance(dtype, StringType):
+        return "-"
+    if isinstance(dtype, TimestampType):
+        return datetime.datetime(2026, 1, 1)
+    if isinstance(dtype, ArrayType):
+        return []
+    if isinstance(dtype, MapType):
+        return {}
+    return False if isinstance(dtype, BooleanType) else 0
+
+
+def sha256(text: str) -> str:
+    """Hex digest of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+Link = tuple[str, str, float]
+
+
+def elders(
+    names: Sequence[str], links: Iterable[Link], better: Mapping[str, tuple[float, int]]
+) -> dict[str, tuple[bool, str, float, frozenset[str]]]:
+    """The elder rule in so many words: name -> duplicate, representative, similarity, cluster.
+
+    Args:
+        names: of contents.
+        links: verified.
+        better: what the least of stands for a cluster.
+    """
+    group = {name: {name} for name in names}
+    demoted: dict[str, tuple[str, float]] = {}
+    for a, b, similarity in sorted(links, key=lambda link: (-link[2], link[:2])):
+        if group[a] is group[b]:
+            continue
+        first, second = (
+            min((n for n in group[end] if n not in demoted), key=lambda n: better[n])
+            for end in (a, b)
+        )
+        winner, loser = sorted((first, second), key=lambda n: better[n])
+        demoted[loser] = (winner, similarity)
+        merged = group[a] | group[b]
+        for name in merged:
+            group[name] = merged
+    return {
+        name: (
+            name in demoted,
+            demoted.get(name, (name, 1.0))[0],
+            demoted.get(name, (name, 1.0))[1],
+            frozenset(group[name]),
+        )
+        for name in names
+    }
+
+
+def hash_links(items: Sequence[Item], radius: int) -> list[Link]:
+    """All pairs of distinct images within the radius, by brute force."""
+    first = {item.media: item for item in reversed(sorted(items, key=lambda i: i.ordinal))}
+    return [
+        (a.sample_id, b.sample_id, 1 - distance / 64)
+        for a, b in itertools.combinations(sorted(first.values(), key=lambda i: i.ordinal), 2)
+        if (distance := ((a.phash ^ b.phash) & (2**64 - 1)).bit_count()) <= radius
+    ]

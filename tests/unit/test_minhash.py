@@ -1,0 +1,265 @@
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from datasketch import MinHash, MinHashLSH
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from udfs.minhash import (
+    Scheme,
+    band_keys,
+    jaccard,
+    optimal_bands,
+    pack,
+    s_curve,
+    signatures,
+    unpack,
+)
+from udfs.normal_text import normal
+from udfs.shingles import REST, ShingleSets, Shingling, shingle_sets
+
+WORDS = ["a", "Cat", "\u00c9t\u00e9", "\u4e2d\u6587", "\u03a3", "x" * 60, "\U0001f389", "--"]
+texts = st.one_of(st.text(), st.lists(st.sampled_from(WORDS), max_size=60).map(" ".join))
+
+
+def sketch(text: str, **options) -> MinHash:
+    """datasketch's own, of the shingles that its users make; everything else at its default."""
+    words = re.findall(r"\w+", text.lower())
+    grams = {" ".join(words[i : i + 5]) for i in range(max(len(words) - 4, 1))}
+    if not words:
+        grams = {text.lower().strip()} - {""}
+    made = MinHash(**options)
+    if grams:
+        made.update_batch([gram.encode("utf-8", "surrogatepass") for gram in grams])
+    return made
+
+
+def sets_of(*sets: set[int]) -> ShingleSets:
+    """Sets as given, with no more of a hash than 32 bits."""
+    return ShingleSets(
+        values=np.array([value for one in sets for value in sorted(one)], np.uint32),
+        offsets=np.cumsum([0, *map(len, sets)]),
+        rest=np.zeros((len(sets), REST), np.uint16),
+    )
+
+
+def corpus(rng: np.random.Generator, n: int, words: int) -> list[list[str]]:
+    return [[f"w{rank}" for rank in rng.zipf(1.3, words) % 50_000] for _ in range(n)]
+
+
+@settings(deadline=None)
+@given(st.lists(texts, min_size=1, max_size=4))
+def test_signatures_are_datasketchs_bits(rows) -> None:
+    found = signatures(shingle_sets(rows))
+    assert found.dtype == np.uint32
+    for row, values in zip(rows, found, strict=True):
+        assert (values == sketch(row).hashvalues).all()
+
+
+@pytest.mark.parametrize(("num_perm", "seed"), [(1, 1), (7, 0), (130, 2), (256, 12345)])
+def test_other_lengths_and_seeds_are_datasketchs_too(num_perm, seed) -> None:
+    text = " ".join(f"w{i}" for i in range(300))
+    found = signatures(shingle_sets([text, "", "one"]), num_perm, seed)
+    for row, values in zip([text, "", "one"], found, strict=True):
+        assert (values == sketch(row, num_perm=num_perm, seed=seed).hashvalues).all()
+
+
+def test_a_signature_reads_back_into_datasketch() -> None:
+    words = [f"w{i}" for i in range(100)]
+    a, b = " ".join(words), " ".join([*words[:90], "new", *words[91:]])
+    first, second = signatures(shingle_sets([a, b]))
+    read = MinHash(hashvalues=first, scheme="affine32")
+    assert read.jaccard(sketch(b)) == sketch(a).jaccard(sketch(b)) == np.mean(first == second)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8, 0.9])
+@pytest.mark.parametrize("num_perm", [64, 128])
+def test_bands_and_rows_are_datasketchs(threshold, num_perm) -> None:
+    lsh = MinHashLSH(threshold=threshold, num_perm=num_perm)
+    assert optimal_bands(threshold, num_perm) == (lsh.b, lsh.r)
+
+
+def test_the_default_scheme_is_datasketchs_choice() -> None:
+    scheme = Scheme()
+    assert (scheme.bands, scheme.rows) == optimal_bands(scheme.threshold, scheme.num_perm)
+
+
+def test_keys_agree_where_bands_do_and_only_there() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 2, (400, 12)).astype(np.uint32)  # many equal bands
+    keys = band_keys(values, bands=4, rows=3)
+    assert keys.dtype == np.int64
+    bands = [
+        (band, *row) for line in values.reshape(-1, 4, 3).tolist() for band, row in enumerate(line)
+    ]
+    by_band = dict(zip(bands, keys.reshape(-1).tolist(), strict=True))
+    assert [by_band[band] for band in bands] == keys.reshape(-1).tolist()
+    assert len(set(by_band.values())) == len(by_band) == 32
+
+
+def test_the_order_of_values_in_a_band_counts() -> None:
+    assert band_keys(np.array([[1, 2]], np.uint32), 1, 2) != band_keys(
+        np.array([[2, 1]], np.uint32), 1, 2
+    )
+
+
+def test_every_bit_of_a_key_is_set_half_the_time() -> None:
+    values = np.arange(40_000, dtype=np.uint32).reshape(-1, 2)
+    keys = band_keys(values, bands=2, rows=1).reshape(-1).view(np.uint64)
+    shares = [float(np.mean((keys >> np.uint64(bit)) & np.uint64(1))) for bit in range(64)]
+    assert np.abs(np.array(shares) - 0.5).max() < 4.5 * 0.5 / len(keys) ** 0.5
+
+
+def test_more_bands_than_a_signature_has_are_refused() -> None:
+    with pytest.raises(ValueError, match="bands x rows got 3 x 2; allowed 5"):
+        band_keys(np.zeros((1, 5), np.uint32), 3, 2)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(*[st.frozensets(st.integers(0, 2**32 - 1) | st.integers(0, 9))] * 2)))
+def test_jaccard_is_that_of_pythons_sets(pairs) -> None:
+    found = jaccard(sets_of(*(a for a, _ in pairs)), sets_of(*(b for _, b in pairs)))
+    assert found.tolist() == [len(a & b) / max(len(a | b), 1) for a, b in pairs]
+
+
+def test_only_shingles_that_agree_in_32_bits_alone_are_different() -> None:
+    left = sets_of({7}, {7}, {7})
+    right = ShingleSets(left.values, left.offsets, left.rest.copy())
+    right.rest[1, REST - 1] = 1
+    assert jaccard(left, right).tolist() == [1.0, 0.0, 1.0]
+    assert jaccard(unpack(pack(left)), unpack(pack(right))).tolist() == [1.0, 0.0, 1.0]
+
+
+def test_pairs_need_two_sides() -> None:
+    with pytest.raises(ValueError, match="sets got 1 and 2"):
+        jaccard(sets_of({1}), sets_of({1}, {2}))
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.none(), texts), max_size=5))
+def test_what_was_packed_unpacks(rows) -> None:
+    sets = shingle_sets(rows)
+    packed = pack(sets)
+    assert packed.type == pa.binary()
+    packed.validate(full=True)
+    assert packed.is_null().to_pylist() == (sets.sizes == 0).tolist()
+    read = unpack(pa.concat_arrays([pa.array([b"\x00" * 8]), packed])[1:])
+    assert (read.values == sets.values).all()
+    assert (read.offsets == sets.offsets).all()
+    both = ~(sets.sizes == 0)
+    assert (jaccard(read, sets) == both).all()
+
+
+@pytest.mark.parametrize("length", [1, 4, 6, 19])
+def test_bytes_that_are_no_set_are_refused(length) -> None:
+    with pytest.raises(ValueError, match=f"set got {length} bytes; allowed 18 or a multiple"):
+        unpack(pa.array([b"12345678", b"x" * length]))
+
+
+def test_too_much_for_one_column_is_refused() -> None:
+    sets = ShingleSets(np.empty(0, np.uint32), np.array([0, 2**29]), np.zeros((1, REST), np.uint16))
+    with pytest.raises(ValueError, match="sets got 2147483648 bytes; allowed"):
+        pack(sets)
+
+
+def test_planted_pairs_are_found_as_often_as_the_curve_says() -> None:
+    rng = np.random.default_rng()
+    originals = corpus(rng, 3000, 120)
+    copies = [
+        [
+            f"n{i}-{k}" if hit else word
+            for k, (word, hit) in enumerate(zip(words, hits, strict=True))
+        ]
+        for i, (words, hits) in enumerate(
+            zip(originals, rng.random((3000, 120)) < rng.uniform(0, 0.1, (3000, 1)), strict=True)
+        )
+    ]
+    left = shingle_sets([" ".join(words) for words in originals])
+    right = shingle_sets([" ".join(words) for words in copies])
+    true = jaccard(left, right)
+    scheme = Scheme()
+    keys = [band_keys(signatures(side), scheme.bands, scheme.rows) for side in (left, right)]
+    found = (keys[0] == keys[1]).any(axis=1)
+    expected = np.array([s_curve(share, scheme.bands, scheme.rows) for share in true])
+    error = np.sqrt((expected * (1 - expected)).sum())
+    # Four standard errors: the test draws anew each time, and fails wrongly once in 10^4.
+    assert abs(found.sum() - expected.sum()) < 4 * error
+    assert error > 5  # that there are doubtful pairs to tell by
+
+
+def test_no_two_different_captions_are_one() -> None:
+    rng = np.random.default_rng()
+    words = np.array([f"w{i}" for i in range(60)])  # few, so that captions repeat
+    captions = [
+        " ".join(words[rng.integers(0, len(words), rng.integers(1, 9))]) for _ in range(50_000)
+    ]
+    sets = shingle_sets(captions)
+    packed = np.array(pack(sets).to_pylist(), dtype=object)
+    first: dict[bytes, str] = {}
+    for caption, bits in zip(captions, packed, strict=True):
+        known = first.setdefault(bits, normal(caption))
+        # Longer ones may differ and have the same shingles: "a a a a a" and "a a a a a a".
+        assert known == normal(caption) or len(caption.split()) >= 5
+    assert len(first) == len({normal(caption) for caption in captions})
+
+
+def test_two_captions_that_agree_in_32_bits_are_told_apart() -> None:
+    # Among so many three pairs are expected whose SHA-1 agree in their first four bytes; these
+    # have some.
+    numbers = np.arange(250_000)
+    sets = shingle_sets([f"caption {number}" for number in numbers])
+    order = np.argsort(sets.values, kind="stable")
+    same = np.flatnonzero(np.diff(sets.values[order].astype(np.int64)) == 0)
+    assert len(same)
+    a, b = order[same[0]], order[same[0] + 1]
+    pair = shingle_sets([f"caption {a}"]), shingle_sets([f"caption {b}"])
+    assert pair[0].values == pair[1].values
+    assert jaccard(*pair).tolist() == [0.0]
+
+
+def test_a_scheme_tells_what_differs() -> None:
+    scheme = Scheme()
+    assert scheme.differences({**scheme.properties(), "delta.other": "1"}) == []
+    other = Scheme(Shingling("character", 9), num_perm=256, threshold=0.8)
+    differences = scheme.differences(other.properties())
+    assert differences == [
+        "num_perm is 256 in the table, 128 here",
+        "shingling.size is 9 in the table, 5 here",
+        "shingling.unit is character in the table, word here",
+        "threshold is 0.8 in the table, 0.7 here",
+    ]
+    assert "seed is missing in the table, 1 here" in scheme.differences({})
+
+
+def test_the_properties_are_these() -> None:
+    # Whoever changes a name or a form makes every table unreadable.
+    assert Scheme().properties() == {
+        "sluice.minhash.bands": "14",
+        "sluice.minhash.hash": "sha1_hash32",
+        "sluice.minhash.num_perm": "128",
+        "sluice.minhash.permutations": "affine32",
+        "sluice.minhash.rows": "9",
+        "sluice.minhash.seed": "1",
+        "sluice.minhash.shingling.normaliser": "lower-words/1",
+        "sluice.minhash.shingling.size": "5",
+        "sluice.minhash.shingling.unit": "word",
+        "sluice.minhash.threshold": "0.7",
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"hash": "xxhash"}, "hash got 'xxhash'; allowed sha1_hash32"),
+        ({"permutations": "legacy"}, "permutations got 'legacy'; allowed affine32"),
+        ({"bands": 15}, "bands x rows got 15 x 9; allowed at most 128"),
+        ({"rows": 0}, "bands x rows got 14 x 0"),
+        ({"threshold": 0.0}, "threshold got 0.0"),
+        ({"threshold": float("nan")}, "threshold got nan"),
+    ],
+)
+def test_a_scheme_that_contradicts_itself_is_refused(setting, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Scheme(**setting)
