@@ -69,6 +69,7 @@ class BoundedFile:
         self._at = 0
         self._asked = 0
         self._error: Exception | None = None
+        self.met_end = False  # whether something was asked for where nothing is left
 
     def read(self, size: int) -> bytes:
         """The next bytes; none at the end, and none after an error."""
@@ -83,6 +84,7 @@ class BoundedFile:
             self._error = error
             return b""
         self._at += len(content)
+        self.met_end |= size > 0 and not content
         return content
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
