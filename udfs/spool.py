@@ -60,7 +60,7 @@ class Spool:
                 f" shape {self._shape}, as those before; a spool holds one kind"
             )
         self._file.seek(0, 2)
-        self._file.write(memoryview(block).cast("B") if block.size else b"")
+        self._file.write(block.tobytes())
         self._count += len(block)
 
     def __getitem__(self, place: slice) -> np.ndarray:
@@ -70,12 +70,11 @@ class Spool:
             place: without a step.
 
         Returns:
-            (n, ...) of their shape and type.
+            (n, ...) of their shape and type, not to be written to.
         """
         start, stop, _ = place.indices(self._count)
         shape = (max(0, stop - start), *(self._shape or ()))
-        run = np.empty(shape, self._type)
-        if run.size:
-            self._file.seek(start * (run.nbytes // len(run)))
-            self._file.readinto(memoryview(run).cast("B"))  # type: ignore[attr-defined]
-        return run
+        one_bytes = int(np.prod(shape[1:])) * self._type.itemsize
+        self._file.seek(start * one_bytes)
+        content = self._file.read(shape[0] * one_bytes)
+        return np.frombuffer(content, self._type).reshape(shape)

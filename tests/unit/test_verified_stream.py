@@ -73,7 +73,7 @@ def test_a_byte_that_changed_or_is_missing_does_not_match() -> None:
 
 def test_an_error_ends_it_and_is_told_at_the_end() -> None:
     class Failing(io.BytesIO):
-        def read(self, size=-1):
+        def read(self, _size=-1):
             raise OSError("no such device")
 
     stream = VerifiedStream(Failing(CONTENT), offset_bytes=0, size_bytes=len(CONTENT))
