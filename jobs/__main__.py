@@ -536,6 +536,8 @@ def _show_funnel(planned: Any) -> None:
         table.add_row(f"  quarantined  {row['error_class']}", f"-{row['inputs']:,}")
     for row in answers["first_reasons"].rows:
         table.add_row(f"  rejected     {row['reason']}", f"-{row['samples']:,}")
+    if funnel["videos"]:
+        table.add_row("videos, which no recipe judges yet", f"-{funnel['videos']:,}")
     table.add_row("kept", f"{funnel['kept']:,}")
     table.add_row(f"[bold]in gold.{planned.recipe.name}[/]", f"[bold]{funnel['gold']:,}[/]")
     out.print(table)

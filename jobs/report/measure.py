@@ -103,7 +103,7 @@ JOIN silver.text_signals t
         "funnel": f"""\
 WITH refused AS (
   SELECT count(*) AS inputs, count_if(stage IN ('ingest', 'fetch')) AS before_bronze,
-    count_if(stage = 'fetch') AS by_fetch
+    count_if(stage = 'fetch') AS by_fetch, count_if(stage = 'score_videos') AS videos
   FROM {STANDING}
 ), turned_away AS (
   SELECT count(*) AS inputs, count_if(stage = 'fetch') AS by_fetch
@@ -112,6 +112,8 @@ WITH refused AS (
   SELECT count(*) AS samples, count_if(batch LIKE '%.fetch') AS by_fetch FROM bronze.samples
 ), listed AS (
   SELECT count(DISTINCT sample_id) AS samples FROM bronze.urls
+), videos AS (
+  SELECT count_if(modality = 'video_text') AS samples FROM bronze.samples
 ), decided AS (
   SELECT count_if(NOT is_kept) AS rejected, count_if(is_kept) AS kept
   FROM ops.current_decisions WHERE {version}
@@ -121,9 +123,10 @@ SELECT
     + listed.samples - arrived.by_fetch - refused.by_fetch - turned_away.by_fetch AS met,
   refused.inputs AS quarantined,
   decided.rejected + turned_away.inputs AS rejected,
+  videos.samples - refused.videos AS videos,
   decided.kept AS kept,
   (SELECT count(*) FROM {gold.table(recipe.name)}) AS gold
-FROM refused, turned_away, arrived, listed, decided""",
+FROM refused, turned_away, arrived, listed, videos, decided""",
         "first_reasons": f"""\
 SELECT reason, count(*) AS samples
 FROM (
