@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from jobs import score_videos, why
+from jobs import score_videos
 from jobs.demo import films
 from jobs.runtime import streams
 from jobs.runtime.config import Config, Dump
@@ -146,25 +146,18 @@ def of(warehouse: Warehouse, key: str) -> list[Any]:
     return found.orderBy("clip_index").collect()
 
 
-@pytest.mark.parametrize("name", films.FILMS)
-def test_a_film_is_cut_where_its_shots_begin(
-    warehouse: Warehouse, dumped: Dumped, name: str
-) -> None:
-    film, found = films.FILMS[name], of(warehouse, dumped.key(name))
-
-    assert told(warehouse)[dumped.key(name)].clips == len(found) == len(film.shots)
-    assert [clip.begins_by for clip in found] == ["start"] + ["shot"] * (len(film.shots) - 1)
-    assert {clip.start_frame for clip in found} >= set(film.cuts)
-
-
-def test_clips_tile_their_video_and_are_named_by_content(
+def test_films_are_cut_where_their_shots_begin_into_clips_that_tile_them(
     warehouse: Warehouse, dumped: Dumped
 ) -> None:
-    for name in films.FILMS:
-        row, found = told(warehouse)[dumped.key(name)], of(warehouse, dumped.key(name))
+    videos = told(warehouse)
+    for name, film in films.FILMS.items():
+        row, found = videos[dumped.key(name)], of(warehouse, dumped.key(name))
+        assert row.clips == len(found) == len(film.shots)
+        assert [clip.begins_by for clip in found] == ["start"] + ["shot"] * (len(found) - 1)
+        assert {clip.start_frame for clip in found} >= set(film.cuts)
         assert [clip.start_ms for clip in found] == [0, *(clip.end_ms for clip in found[:-1])]
-        assert found[-1].end_ms == row.duration_ms == films.FILMS[name].frames * 1000 // films.FPS
-        assert sum(clip.frames for clip in found) == row.frames == films.FILMS[name].frames
+        assert found[-1].end_ms == row.duration_ms == film.frames * 1000 // films.FPS
+        assert sum(clip.frames for clip in found) == row.frames == film.frames
         assert len({clip.clip_id for clip in found}) == len(found)
 
 
@@ -181,20 +174,23 @@ def test_clips_have_the_signals_of_their_own_frames_and_sound(
     assert silent[0].loudness_lufs is None
 
 
-@pytest.mark.parametrize(
-    ("name", "error_class"),
-    [*((name, name) for name in films.DAMAGED), *((n, said) for n, (_, said) in POISON.items())],
-)
 def test_a_poisonous_video_costs_one_row_with_its_class(
-    warehouse: Warehouse, dumped: Dumped, name: str, error_class: str
+    warehouse: Warehouse, dumped: Dumped
 ) -> None:
-    key = dumped.key(name)
-    (entry,) = warehouse.read(quarantine.TABLE).where(F.col("media_sha256") == key).collect()
+    expected = {dumped.key(name): name for name in films.DAMAGED}
+    expected |= {dumped.key(name): error_class for name, (_, error_class) in POISON.items()}
+    entries = warehouse.read(quarantine.TABLE).collect()
+    refused = {key: row.status for key, row in told(warehouse).items() if row.status != "ok"}
+    cut = {row.media_sha256 for row in warehouse.read(clips.TABLE).collect()}
+    place = {row["media_sha256"]: name for name, row in dumped.rows.items()}
 
-    assert told(warehouse)[key].status == entry.error_class == error_class
-    assert (entry.stage, entry.sample_id, entry.shard) == ("score_videos", f"s-{key}", entry.shard)
-    assert entry.shard == dumped.rows[name]["path"]
-    assert of(warehouse, key) == []
+    assert refused == expected
+    assert {entry.media_sha256: entry.error_class for entry in entries} == expected
+    assert len(entries) == len(expected)
+    assert not cut & set(expected)
+    for entry in entries:
+        assert (entry.stage, entry.sample_id) == ("score_videos", f"s-{entry.media_sha256}")
+        assert entry.shard == dumped.rows[place[entry.media_sha256]]["path"]
 
 
 def test_the_ledger_adds_up(warehouse: Warehouse, dumped: Dumped) -> None:
@@ -212,18 +208,6 @@ def test_a_run_with_nothing_new_makes_no_version(warehouse: Warehouse, dumped: D
     streams.run(warehouse, stage, run_id="again")
 
     assert equality.versions(warehouse) == before
-
-
-def test_why_tells_the_clips_of_a_video(warehouse: Warehouse, dumped: Dumped) -> None:
-    from jobs.runtime.tables import create_all
-
-    create_all(warehouse, "default")
-    (story,) = why.explain(warehouse, f"s-{dumped.key('cuts')}")
-    (refused,) = why.explain(warehouse, f"s-{dumped.key('no_frames')}")
-
-    assert story.fate == "cut into 3 clips, which no recipe judges yet"
-    assert [table for table, _ in story.steps].count(clips.TABLE) == 3
-    assert refused.fate == "quarantined: no_frames (score_videos)"
 
 
 def test_the_same_bytes_elsewhere_are_not_decoded_again(

@@ -155,6 +155,16 @@ def test_a_funnel_with_a_gap_says_so(page, kept, said):
     assert said in plain(render(replace(page, answers={**page.answers, "funnel": funnel})))
 
 
+def test_clips_are_shown_where_there_are_any(page):
+    row = {"begins_by": "shot", "clips": 7, "seconds": 21.5, "static": 1, "with_sound": 2}
+    row |= {"mean_motion": 0.05, "mean_sharpness": 11.0}
+    shown = plain(render(replace(page, answers={**page.answers, "clips": Answer("Q", (row,))})))
+
+    assert "Clips of videos" in shown
+    assert "shot 7 21.5 1 2 0.05 11" in shown
+    assert "Clips of videos" not in plain(render(page))
+
+
 def test_videos_are_a_term_of_the_sum(page):
     funnel = Answer("SELECT 1", ({**ROWS["funnel"][0], "met": 1348, "videos": 3},))
     said = plain(render(replace(page, answers={**page.answers, "funnel": funnel})))
