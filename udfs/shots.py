@@ -1,12 +1,13 @@
 """Where one shot ends and the next begins, from what changes between the frames."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import median_filter
 
+from udfs.content_cuts import ContentChange, adaptive_cuts, content_cuts
 from udfs.frame_change import REACH_FRAMES, FrameChange
 
 VERSION: Final = "shots/1"  # raised whenever the same frames would give other shots
@@ -42,6 +43,53 @@ class ShotConfig:
     window_frames: int = 121  # chosen: four seconds, of which no shot's beginning is half
     dark: float = 12 / 255  # PySceneDetect's ThresholdDetector
     dark_frames: int = 60  # chosen: two seconds
+
+
+class ShotDetector(Protocol):
+    """Takes the small frames of one video in their order, and then says where shots begin."""
+
+    def add(self, small: npt.NDArray[np.uint8]) -> None:
+        """Take the next frame, uint8 RGB (height, width, 3)."""
+        ...
+
+    def boundaries(self) -> list[int]:
+        """The first frame of each shot but the first, ascending."""
+        ...
+
+
+class RobustDetector(FrameChange):
+    """Cuts, dissolves and fades by a bar that follows what moves around them: the default."""
+
+    def __init__(self, config: ShotConfig = ShotConfig()) -> None:
+        super().__init__()
+        self._config = config
+
+    def boundaries(self) -> list[int]:
+        """The first frame of each shot but the first, ascending; of a dissolve its middle."""
+        return boundaries(self, self._config)
+
+
+class ContentDetector(ContentChange):
+    """PySceneDetect's ContentDetector."""
+
+    def boundaries(self) -> list[int]:
+        """The first frame of each shot but the first, ascending."""
+        return content_cuts(self.values)
+
+
+class AdaptiveDetector(ContentChange):
+    """PySceneDetect's AdaptiveDetector."""
+
+    def boundaries(self) -> list[int]:
+        """The first frame of each shot but the first, ascending."""
+        return adaptive_cuts(self.values)
+
+
+DETECTORS: Final[dict[str, type[ShotDetector]]] = {
+    "robust": RobustDetector,
+    "content": ContentDetector,
+    "adaptive": AdaptiveDetector,
+}
 
 
 def boundaries(change: FrameChange, config: ShotConfig = ShotConfig()) -> list[int]:
