@@ -4,21 +4,25 @@ import uuid
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, Final, Literal, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from udfs import clip_bars, clip_motion, clip_picture, clip_sound, video_frames
 from udfs import shots as shots_rule
-from udfs.frame_change import FrameChange
 from udfs.refused import Refused
-from udfs.shots import ShotConfig, boundaries
+from udfs.shots import DETECTORS, ShotDetector
 from udfs.spans import Span, SpanConfig, spans, strided
 from udfs.spool import Spool
 from udfs.video_frames import SOUND_HZ, Frame, Limits, Sound, VideoPass, decoded
 
 VERSION: Final = "clips/1"  # raised whenever the same frames would be put together otherwise
-_SHOTS, _LENGTHS, _LIMITS = ShotConfig(), SpanConfig(), Limits()
+STRIDE: Final = "stride"  # clips of one length, whatever is seen
+_LENGTHS, _LIMITS = SpanConfig(), Limits()
+# Chosen: signals are of frames of 72 px, twice those that shots are found on: the hashes of copies
+# want 64 px (`udfs/clip_hashes.py`).
+_TIMES: Final = 2
 _FULL_SCALE: Final = 32767  # sound is kept as 16 bit, as most of it came
 _BLOCK: Final = 60 * SOUND_HZ  # chosen: the sound that is read at a time
 
@@ -40,20 +44,18 @@ class ClipPass:
     """How a video is cut into clips, and what is measured on each.
 
     The video is decoded once, as a stream. What is needed of it once its shots are known lies in
-    files without a name meanwhile: the small frames that are sampled (14 kB a second at 16:9)
+    files without a name meanwhile: the frames that are sampled (55 kB a second at 16:9)
     and the sound (32 kB a second). Memory holds 17 bytes a frame, and one clip.
 
     Attributes:
-        cut_by: ``shots``, or ``stride`` for clips of one length whatever is seen.
-        shots: when a change is a boundary of shots.
+        cut_by: a detector of shots in ``udfs.shots``, or ``STRIDE``.
         lengths: how long clips are.
         is_key_aligned: clips begin with key frames, so that they can be cut without encoding.
         sample_fps: sampled frames a second.
         limits: what a video may take.
     """
 
-    cut_by: Literal["shots", "stride"] = "shots"
-    shots: ShotConfig = _SHOTS
+    cut_by: str = "robust"
     lengths: SpanConfig = _LENGTHS
     is_key_aligned: bool = False
     sample_fps: float = 2.0
@@ -63,14 +65,13 @@ class ClipPass:
     def version(self) -> str:
         """What the values depend on; the limits decide only whether there are any."""
         parts = (video_frames, shots_rule, clip_motion, clip_picture, clip_bars, clip_sound)
-        settings = (self.shots, self.lengths)
         return " ".join(
             [
                 VERSION,
                 *(part.VERSION for part in parts),
                 f"sample_fps:{self.sample_fps:g}",
                 f"{self.cut_by}:{self.is_key_aligned}",
-                *(f"{name}:{v:g}" for each in settings for name, v in asdict(each).items()),
+                *(f"{name}:{value}" for name, value in asdict(self.lengths).items()),
             ]
         )
 
@@ -90,7 +91,8 @@ class ClipPass:
             Spool() as pictures,
             Spool() as sounds,
         ):
-            seen = _Seen(self.sample_fps, pictures, sounds, self.limits.max_seconds)
+            detector = None if self.cut_by == STRIDE else DETECTORS[self.cut_by]()
+            seen = _Seen(detector, self.sample_fps, pictures, sounds, self.limits.max_seconds)
             for part in passing:
                 seen.add(part)
             if passing.is_truncated:
@@ -109,13 +111,12 @@ class ClipPass:
         """Spans that tile the video, and what each begins with."""
         times_ms = np.array(seen.times_ms, np.int64)
         is_key = np.array(seen.keys, bool) if self.is_key_aligned else None
-        if self.cut_by == "stride":
-            found: list[int] = []
+        if seen.detector is None:
+            found, other = [], "stride"
             cut = strided(times_ms, end_ms, is_key=is_key, config=self.lengths)
         else:
-            found = boundaries(seen.change, self.shots)
+            found, other = seen.detector.boundaries(), "key" if self.is_key_aligned else "split"
             cut = spans(found, times_ms, end_ms, is_key=is_key, config=self.lengths)
-        other = "stride" if self.cut_by == "stride" else "key" if self.is_key_aligned else "split"
         kinds = {0: "start", **dict.fromkeys(found, "shot")}
         for span in cut:
             yield span, kinds.get(span.first, other)
@@ -125,10 +126,15 @@ class _Seen:
     """What stays of the frames and the sound that went by."""
 
     def __init__(
-        self, sample_fps: float, pictures: Spool, sounds: Spool, max_seconds: float
+        self,
+        detector: ShotDetector | None,
+        sample_fps: float,
+        pictures: Spool,
+        sounds: Spool,
+        max_seconds: float,
     ) -> None:
+        self.detector = detector
         self.times_ms, self.keys = array("q"), bytearray()
-        self.change = FrameChange()
         self.sampled = array("q")  # indices of the frames that lie in the spool
         self.pictures, self.sounds = pictures, sounds
         self._step_ms = 1000 / sample_fps
@@ -142,11 +148,12 @@ class _Seen:
             return
         self.times_ms.append(part.time_ms)
         self.keys.append(part.is_key)
-        self.change.add(part.small)
+        if self.detector is not None:
+            self.detector.add(part.small)
         until_ms = part.time_ms + 1  # times are rounded
         if until_ms > self._due_ms:
             self.sampled.append(part.index)
-            self.pictures.extend(part.small[None])
+            self.pictures.extend(_sampled(part)[None])
             self._due_ms = (until_ms // self._step_ms + 1) * self._step_ms
 
     def _hear(self, sound: Sound) -> None:
@@ -163,6 +170,16 @@ class _Seen:
         while samples > 0:
             self.sounds.extend(np.zeros(min(samples, _BLOCK), np.int16))
             samples -= _BLOCK
+
+
+def _sampled(frame: Frame) -> np.ndarray:
+    """The frame at twice the size of the small one, which all of a video have alike."""
+    height, width = (_TIMES * side for side in frame.small.shape[:2])
+    picture = frame.picture(min(height, width))
+    if picture.shape[:2] == (height, width):
+        return picture
+    # Less than that, longer than wide by a lot, or of another size than the frames before.
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
 
 
 def _facts(passing: VideoPass, video: Mapping[str, Any], seen: _Seen) -> dict[str, Any]:

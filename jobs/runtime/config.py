@@ -249,7 +249,8 @@ class Scoring(Section):
 class Video(Section):
     """How videos are cut into clips, and what one may take of the process that decodes it."""
 
-    cut_by: Literal["shots", "stride"] = "shots"
+    # The detectors of `udfs.shots`: its own, and PySceneDetect's two; or clips of one length.
+    cut_by: Literal["robust", "content", "adaptive", "stride"] = "robust"
     stride_s: float = Field(default=10.0, gt=0)  # cosmos-curate's, of clips of one length
     is_key_aligned: bool = False  # clips begin with key frames, to be cut without encoding anew
     min_clip_s: float = Field(default=2.0, ge=0)  # cosmos-curate's

@@ -2,6 +2,7 @@ import hashlib
 import io
 import uuid
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from schemas import video_signals
 from udfs import clips
 from udfs.clips import ClipPass, clip_id
 from udfs.refused import Refused
-from udfs.shots import ShotConfig
+from udfs.shots import DETECTORS
 from udfs.spans import SpanConfig
 from udfs.spool import Spool
 from udfs.video_frames import Frame, Limits, Sound, decoded
@@ -64,6 +65,13 @@ def test_a_stride_asks_no_shot(contents) -> None:
 
     assert [clip["start_ms"] for clip in strided] == [0, 4_000]
     assert [clip["begins_by"] for clip in strided] == ["start", "stride"]
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_every_detector_cuts(contents, detector) -> None:
+    starts = [clip["start_frame"] for clip in found(contents["cuts"], cut_by=detector).clips]
+
+    assert starts == [0, *films.FILMS["cuts"].cuts]
 
 
 def test_clips_that_are_cut_without_encoding_begin_with_key_frames(contents) -> None:
@@ -123,6 +131,18 @@ def test_what_the_header_hid_is_met_while_decoding(contents, limits, error_class
     assert refusal.value.error_class == error_class
 
 
+@pytest.mark.parametrize("size_px", [(2, 2), (640, 30), (48, 600), (320, 240)])
+def test_sampled_frames_are_of_one_small_size_whatever_the_picture(size_px) -> None:
+    small = np.full((36, 64, 3), 90, np.uint8)
+    picture = np.full((*size_px, 3), 90, np.uint8)
+    frame = SimpleNamespace(small=small, picture=lambda side: picture)  # noqa: ARG005
+
+    sampled = clips._sampled(frame)
+
+    assert sampled.shape == (72, 128, 3)
+    assert (sampled == 90).all()
+
+
 def test_a_clip_is_named_by_bytes_and_frames() -> None:
     names = {clip_id(sha256, start, 9) for sha256 in ("a" * 64, "b" * 64) for start in (0, 1)}
 
@@ -132,7 +152,7 @@ def test_a_clip_is_named_by_bytes_and_frames() -> None:
 
 def kept(*sounds, max_seconds=1.0):
     with Spool() as pictures, Spool() as heard:
-        seen = clips._Seen(2.0, pictures, heard, max_seconds)
+        seen = clips._Seen(None, 2.0, pictures, heard, max_seconds)
         for start, count in sounds:
             seen.add(Sound(start, np.full(count, 0.5, np.float32)))
         return (heard[:] != 0).astype(int)
@@ -152,7 +172,7 @@ def test_sound_from_beyond_the_longest_video_fills_no_disk() -> None:
 
 def test_sound_beyond_full_scale_is_cut() -> None:
     with Spool() as pictures, Spool() as heard:
-        seen = clips._Seen(2.0, pictures, heard, 1.0)
+        seen = clips._Seen(None, 2.0, pictures, heard, 1.0)
         seen.add(Sound(0, np.array([-9, -1, 0, 1, 9], np.float32)))
         assert heard[:].tolist() == [-32767, -32767, 0, 32767, 32767]
 
@@ -161,6 +181,6 @@ def test_another_setting_is_another_version() -> None:
     versions = {ClipPass(sample_fps=fps).version for fps in (1, 2)}
     versions |= {ClipPass(lengths=SpanConfig(min_ms=low)).version for low in (1, 3)}
     versions |= {ClipPass(cut_by="stride").version, ClipPass(is_key_aligned=True).version}
-    versions.add(ClipPass(shots=ShotConfig(floor=0.1)).version)
+    versions |= {ClipPass(cut_by=name).version for name in DETECTORS}
 
-    assert len(versions) == 7
+    assert len(versions) == 8
