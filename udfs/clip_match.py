@@ -1,0 +1,58 @@
+"""How far one clip is a copy of another, by the hashes of their frames."""
+
+from typing import Final
+
+import numpy as np
+
+from udfs.clip_hashes import ClipHashes
+from udfs.phash import hamming
+
+VERSION: Final = "clip_match/1"  # raised whenever the same hashes would give another similarity
+LEAST_SIMILARITY: Final = 0.7  # a copy has at least this
+_NEAR: Final = 10  # bits up to which two frames show the same,
+_FAR: Final = 18  # and from which they do not; between, in part
+_LEAST_LENGTH: Final = 0.5  # chosen: a clip of less than half the other's length is no copy of it
+
+
+def similarity(one: ClipHashes, other: ClipHashes) -> float:
+    """Share of the shorter clip's frames that the longer one shows in the same order.
+
+    Every run of the shorter clip is laid on one of the longer clip's, never before the one that
+    the run before it was laid on, so that as much as possible is alike; speed does not matter.
+    A run counts by how much its hash says: black and plain frames say nothing.
+
+    Args:
+        one: hashes of a clip.
+        other: of another; their order does not matter.
+
+    Returns:
+        In [0, 1]. 0 where one says nothing, or is less than half as long as the other: what many
+        clips begin with is a copy of none.
+
+    >>> hashes = np.random.default_rng(0).integers(-(2**63), 2**63, 9)
+    >>> whole = ClipHashes(hashes, np.full(9, 64, np.uint8), np.ones(9, np.int32))
+    >>> part = ClipHashes(*(column[3:8] for column in whole))
+    >>> similarity(whole, part)
+    1.0
+    """
+    lengths = int(one.frames.sum()), int(other.frames.sum())
+    shorter, longer = (one, other) if lengths[0] <= lengths[1] else (other, one)
+    if min(lengths) < _LEAST_LENGTH * max(lengths):
+        return 0.0
+    if lengths[0] == lengths[1]:
+        return max(_laid(one, other), _laid(other, one))
+    return _laid(shorter, longer)
+
+
+def _laid(shorter: ClipHashes, longer: ClipHashes) -> float:
+    """Share of the one that lies on the other."""
+    tells = shorter.tells
+    if not tells.any() or not longer.tells.any():
+        return 0.0
+    apart = hamming(shorter.hashes[tells][:, None], longer.hashes[longer.tells][None])
+    alike = np.clip((_FAR - apart.astype(float)) / (_FAR - _NEAR), 0, 1)
+    weights = shorter.information[tells] / 64
+    best = np.zeros(alike.shape[1])  # with the last run laid on this one or an earlier one
+    for run, weight in zip(alike, weights, strict=True):
+        best = np.maximum.accumulate(best + weight * run)
+    return float(best[-1] / weights.sum())
