@@ -1,16 +1,24 @@
 """Rendered clips and what becomes of a clip that is copied, by real encoders."""
 
 import io
+from pathlib import Path
 from typing import Final
 
 import av
+import matplotlib
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 FPS: Final = 10
 SIZE: Final = (192, 108)
 SAMPLED_FPS: Final = 2
 SHORT_SIDE_PX: Final = 64
+
+_FONT: Final = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+_WORDS: Final = (
+    "the quick brown fox jumps over lazy dog video clip engine data frame model train loss curve "
+    "result table figure method paper slide lecture"
+)
 
 Frames = list[np.ndarray]
 
@@ -40,6 +48,29 @@ def titled(seed: int) -> Frames:
     """Two seconds of a title that all such clips begin with, then a clip of their own."""
     title = _shot(np.random.default_rng(12345), 1) * (2 * FPS)
     return title + rendered(seed, 6)
+
+
+def slides(seed: int) -> Frames:
+    """One to three slides of text, of one of two designs, two seconds each."""
+    rng = np.random.default_rng(seed)
+    frames: Frames = []
+    for _ in range(rng.integers(1, 4)):
+        frames += [_slide(rng, dark=seed % 2 == 1)] * (2 * FPS)
+    return frames
+
+
+def _slide(rng: np.random.Generator, *, dark: bool) -> np.ndarray:
+    picture = Image.new("RGB", (2 * SIZE[0], 2 * SIZE[1]), (20, 30, 60) if dark else "white")
+    pen, ink = ImageDraw.Draw(picture), "white" if dark else "black"
+    pen.text((20, 10), _words(rng, 3), ink, ImageFont.truetype(_FONT, 22))
+    for line in range(rng.integers(2, 6)):
+        at = (30, 55 + 28 * line)
+        pen.text(at, "- " + _words(rng, rng.integers(2, 6)), ink, ImageFont.truetype(_FONT, 14))
+    return np.asarray(picture)
+
+
+def _words(rng: np.random.Generator, count: int) -> str:
+    return " ".join(rng.choice(_WORDS.split(), count))
 
 
 def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -8,9 +8,12 @@ the title that others begin with. Some are copied in every way by decoding and e
 are then searched at once as a corpus is: by keys within a radius, candidates verified. `recall` is
 the share of copies that are found as such, `size` the copy's bytes over the original's, both by
 kind of copy; `false_pairs` are pairs of distinct originals; `cpu_s` are seconds of one core.
+Slides of one design are the hard case, and no part of the above: `slides_false_pairs` says how
+many pairs of so many distinct clips of text are taken for copies.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -20,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.rendered_clips import copies, encoded, plain, rendered, sampled, titled
+from tests.rendered_clips import copies, encoded, plain, rendered, sampled, slides, titled
 from udfs.clip_hashes import RADIUS, ClipHashes, clip_hashes, keys
 from udfs.clip_match import LEAST_SIMILARITY, similarity
 from udfs.near_hashes import NearHashes
@@ -50,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--distinct", type=int, default=2000)
     parser.add_argument("--copied", type=int, default=100)
+    parser.add_argument("--slides", type=int, default=150)
     asked = parser.parse_args()
     clips: list[ClipHashes] = []
     copied: list[tuple[int, str]] = []  # of which original, how
@@ -79,6 +83,8 @@ def main() -> None:
     found = defaultdict(list)
     for index, (seed, kind) in enumerate(copied, asked.distinct):
         found[kind].append(scores.get((seed, index), 0.0))
+    lectures = [clip_hashes(sampled(encoded(slides(seed)))) for seed in range(asked.slides)]
+    pairs = list(itertools.combinations(lectures, 2))
     print(
         json.dumps(
             {
@@ -94,6 +100,8 @@ def main() -> None:
                 },
                 "least": {kind: round(min(values), 3) for kind, values in found.items()},
                 "size": {kind: round(float(np.median(x)), 2) for kind, x in sizes.items()},
+                "slides_pairs": len(pairs),
+                "slides_false_pairs": sum(similarity(*pair) >= LEAST_SIMILARITY for pair in pairs),
                 "cpu_s": {
                     "hashing_a_clip": round(hashing_s / asked.distinct, 5),
                     "searching": round(searched_s, 2),

@@ -122,11 +122,23 @@ def test_length_decides_whether_a_part_is_a_copy() -> None:
     assert similarity(of(*RANDOM[:10]), of(*RANDOM[2:6], frames=2)) == 1
 
 
-def test_bits_that_differ_count_in_part() -> None:
-    clip = of(*RANDOM[:4])
-    for bits, expected in [(0, 1), (10, 1), (14, 0.5), (18, 0), (30, 0)]:
-        changed = of(*(value ^ ((1 << bits) - 1) for value in RANDOM[:4]))
+@pytest.mark.parametrize(
+    ("frames", "ladder"),
+    [
+        (1, [(0, 1), (8, 1), (11, 0.5), (14, 0), (30, 0)]),
+        (3, [(0, 1), (3, 1), (5, 0.5), (7, 0), (30, 0)]),
+    ],
+)
+def test_bits_that_differ_count_in_part_and_less_in_a_still_shot(frames, ladder) -> None:
+    clip = of(*RANDOM[:4], frames=frames)
+    for bits, expected in ladder:
+        changed = of(*(value ^ ((1 << bits) - 1) for value in RANDOM[:4]), frames=frames)
         assert similarity(clip, changed) == expected
+
+
+def test_a_still_copy_of_a_moving_frame_is_judged_as_moving() -> None:
+    changed = of(*(value ^ 255 for value in RANDOM[:4]), frames=2)
+    assert similarity(of(*RANDOM[:4], frames=3), changed) == 1
 
 
 def test_a_run_counts_by_what_it_says() -> None:
