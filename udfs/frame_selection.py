@@ -289,7 +289,7 @@ def _units(features: np.ndarray) -> np.ndarray:
     """Rows of length 1; a row of zeros is like nothing."""
     rows = np.asarray(features, np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
 
 
 def _alike(units: np.ndarray, same: float) -> np.ndarray:
