@@ -103,15 +103,18 @@ SIGNALS: Final = StructType(
             nullable=True,
         ),
         field(
-            "key_frame_ms",
-            ArrayType(LongType()),
-            "when each of the frames of key_frame_phash is shown",
-            nullable=True,
-        ),
-        field(
-            "key_frame_phash",
-            ArrayType(LongType()),
-            "64-bit perceptual hashes of frames that stand for the clip, as signed integers",
+            "phash_runs",
+            ArrayType(
+                StructType(
+                    [
+                        field("phash", LongType(), "of the run's first frame", nullable=True),
+                        field("information", IntegerType(), "its sure bits", nullable=True),
+                        field("frames", IntegerType(), "frames of the run", nullable=True),
+                    ]
+                )
+            ),
+            "runs of like sampled frames in order, without bars: 64-bit perceptual hashes as signed"
+            " integers; what copies of the clip share",
             nullable=True,
         ),
     ]

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 from PIL import Image
 
-from udfs import clip_bars, clip_motion, clip_picture, clip_sound, video_frames
+from udfs import clip_bars, clip_hashes, clip_motion, clip_picture, clip_sound, video_frames
 from udfs import shots as shots_rule
 from udfs.refused import Refused
 from udfs.shots import DETECTORS, ShotDetector
@@ -64,7 +64,15 @@ class ClipPass:
     @property
     def version(self) -> str:
         """What the values depend on; the limits decide only whether there are any."""
-        parts = (video_frames, shots_rule, clip_motion, clip_picture, clip_bars, clip_sound)
+        parts = (
+            video_frames,
+            shots_rule,
+            clip_motion,
+            clip_picture,
+            clip_bars,
+            clip_sound,
+            clip_hashes,
+        )
         return " ".join(
             [
                 VERSION,
@@ -224,6 +232,7 @@ def _measured(seen: _Seen, span: Span, fps: float) -> dict[str, Any]:
     frames = seen.pictures[first:after]
     moved = clip_motion.motion(frames, fps=fps)
     barred = clip_bars.bars(frames)
+    hashed = clip_hashes.clip_hashes(frames)
     return {
         "sampled_frames": len(frames),
         "motion_score": moved.score,
@@ -233,6 +242,10 @@ def _measured(seen: _Seen, span: Span, fps: float) -> dict[str, Any]:
         **clip_picture.clip_picture(frames)._asdict(),
         "letterbox_fraction": barred.letterbox_fraction,
         "pillarbox_fraction": barred.pillarbox_fraction,
+        "phash_runs": [
+            dict(zip(("phash", "information", "frames"), run, strict=True))
+            for run in zip(*(column.tolist() for column in hashed), strict=True)
+        ],
         **heard,
     }
 

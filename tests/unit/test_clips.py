@@ -83,6 +83,14 @@ def test_clips_that_are_cut_without_encoding_begin_with_key_frames(contents) -> 
     assert {clip["start_frame"] for clip in aligned} <= keys
 
 
+def test_hashes_stand_for_all_sampled_frames(contents) -> None:
+    for clip in found(contents["cuts"]).clips:
+        runs = clip["phash_runs"]
+        assert sum(run["frames"] for run in runs) == clip["sampled_frames"]
+        assert all(-(2**63) <= run["phash"] < 2**63 for run in runs)
+        assert all(0 <= run["information"] <= 64 for run in runs)
+
+
 def test_a_second_pass_finds_the_same_to_the_bit(contents) -> None:
     assert found(contents["cuts"]) == found(contents["cuts"])
 
