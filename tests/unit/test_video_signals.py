@@ -48,9 +48,8 @@ def _nothing_left_warm():
 
 
 def scored(*videos, limits=LIMITS):
-    rows = [
-        dict.fromkeys(COLUMNS) | {"header_width_px": 10, "header_height_px": 10} | v for v in videos
-    ]
+    known = {"header_width_px": 10, "header_height_px": 10, "size_bytes": 1}
+    rows = [dict.fromkeys(COLUMNS) | known | video for video in videos]
     batches = [pa.RecordBatch.from_pylist([row]) for row in rows]
     return list(video_signals_udf(look, limits)(batches))
 
@@ -93,10 +92,11 @@ def test_what_a_header_gives_away_is_not_looked_at(header, error_class) -> None:
     assert batch.to_pylist()[0]["status"] == error_class
 
 
-def test_a_video_has_time_by_its_length_and_the_most_where_it_tells_none() -> None:
+def test_a_video_has_time_by_its_length_or_else_by_its_size() -> None:
     limits = VideoLimits(
         max_pixels=1, max_duration_s=100, deadline_s=5, deadline_factor=2, memory_bytes=1
     )
 
-    assert limits.seconds_for({"duration_s": 10.0}) == 25
-    assert limits.seconds_for({"duration_s": None}) == 205
+    assert limits.seconds_for({"duration_s": 10.0, "size_bytes": 10**9}) == 25
+    assert limits.seconds_for({"duration_s": None, "size_bytes": 125_000}) == 25
+    assert limits.seconds_for({"duration_s": None, "size_bytes": 10**12}) == 205
