@@ -62,6 +62,7 @@ _NOMINAL_S: Final = Fraction(1, 25)  # chosen: of a frame whose container tells 
 _RESTART_S: Final = 1  # chosen: a clock that goes back by more was set anew, as at a cut of a disc
 _SAID_SHARE, _SAID_S = 0.9, 1.0  # chosen: how much of the length that a header says must be there
 _SEGMENT: Final = b"\x18\x53\x80\x67"  # RFC 9559 §5.1
+_CUT_S: Final = 0.1  # chosen: sound ends up to a packet, 64 ms, before or after the pictures
 # The containers that say their length; of the others FFmpeg guesses it.
 _SAYING: Final = ("mov", "matroska", "avi")
 
@@ -119,7 +120,7 @@ class Sound:
 
     Attributes:
         start: the first sample's place, in samples, from the time of the first frame.
-        samples: float32 (n,), mono, in about [-1, 1], ``SOUND_HZ`` a second.
+        samples: float32 (n,), the mean of all channels, in about [-1, 1], ``SOUND_HZ`` a second.
     """
 
     start: int
@@ -215,8 +216,7 @@ class VideoPass:
                 yield from self._pictures(packet)
             elif self._resampler is not None:
                 self._hear(packet)
-            if self._begin is not None:
-                yield from self._due_sounds()
+            yield from self._due_sounds()
         if self.is_truncated:  # the decoder still holds what came before
             yield from self._pictures(None)
             yield from self._due_sounds()
@@ -289,15 +289,15 @@ class VideoPass:
         assert self._resampler is not None
         assert heard is None or isinstance(heard, av.AudioFrame)
         for part in self._resampler.resample(heard):
-            samples = np.nan_to_num(part.to_ndarray()[0])
+            # Not by FFmpeg, which adds channels up so that two that are alike pass 1.
+            samples = np.nan_to_num(part.to_ndarray().mean(0))
             at = Fraction(part.pts or 0) * (part.time_base or Fraction(1, SOUND_HZ))
             self._sounds.append((at, samples.astype(np.float32, copy=False)))
             while self._begin is None and at - self._sounds[0][0] > _HELD_SOUND_S:
                 self._sounds.popleft()
 
     def _due_sounds(self) -> Iterator[Sound]:
-        assert self._begin is not None
-        while self._sounds:
+        while self._begin is not None and self._sounds:
             at, samples = self._sounds.popleft()
             start = round((at - self._begin * self._tick_s) * SOUND_HZ)
             if start + len(samples) > 0:  # what comes before the first frame belongs to no frame
@@ -315,10 +315,11 @@ class VideoPass:
             return
         begins = (self._container.start_time or 0) / 1e6
         reached = max(self._reached_s - begins, self.end_ms / 1000)
+        # An MP4 whose file ends between two frames: its index tells of more.
+        is_short = said - reached > _CUT_S
+        self.is_truncated |= is_short and self._demuxer == "mov" and self._file.met_end
         if reached >= said * _SAID_SHARE - _SAID_S:
             return
-        # An MP4 whose file ends between two frames: its index tells of more.
-        self.is_truncated |= self._demuxer == "mov" and self._file.met_end
         if not self.is_truncated and not self.damaged_packets:
             raise VideoRefused(
                 "wrong_duration",
@@ -474,7 +475,7 @@ def _sound_of(container: av.container.InputContainer) -> av.AudioStream | None:
 
 
 def _resampler() -> av.AudioResampler:
-    return av.AudioResampler(format="fltp", layout="mono", rate=SOUND_HZ)
+    return av.AudioResampler(format="fltp", rate=SOUND_HZ)
 
 
 def _nominal_s(video: av.VideoStream) -> Fraction:
