@@ -90,17 +90,17 @@ def _compare(  # pragma: no cover  # runs compiled
     if n + 1 >= len(ring):
         first, middle = ring[(n + 1) % len(ring)], ring[(n - len(ring) // 2) % len(ring)]
         sums[-2] = _apart(first, here)
-        total = 0
+        total = np.int64(0)  # numba's int of a byte is unsigned
         for i in range(len(here)):
-            total += abs(int(first[i]) + int(here[i]) - 2 * int(middle[i]))
+            total += abs(np.int64(first[i]) + np.int64(here[i]) - 2 * np.int64(middle[i]))
         sums[-1] = total
 
 
 @compiled
 def _apart(  # pragma: no cover  # likewise
     left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8]
-) -> int:
-    total = 0
+) -> np.int64:
+    total = np.int64(0)
     for i in range(len(left)):
-        total += abs(int(left[i]) - int(right[i]))
+        total += abs(np.int64(left[i]) - np.int64(right[i]))
     return total
