@@ -126,7 +126,7 @@ def test_length_decides_whether_a_part_is_a_copy() -> None:
 @pytest.mark.parametrize(
     ("frames", "ladder"),
     [
-        (1, [(0, 1), (8, 1), (11, 0.5), (14, 0), (30, 0)]),
+        (1, [(0, 1), (10, 1), (14, 0.5), (18, 0), (30, 0)]),
         (3, [(0, 1), (3, 1), (5, 0.5), (7, 0), (30, 0)]),
     ],
 )
