@@ -177,26 +177,21 @@ def _comparable(score: Column) -> Column:
     return F.when(score.isNull() | F.isnan(score), F.lit(float("-inf"))).otherwise(score)
 
 
-def verdicts(samples: DataFrame, prints: DataFrame, found: DataFrame, kind: str) -> DataFrame:
-    """The verdict of a kind on each sample; one without a fingerprint is like no other.
+def verdicts(samples: DataFrame, prints: DataFrame, found: DataFrame) -> DataFrame:
+    """The verdict of each kind on each sample; one without a fingerprint is like no other.
 
     Args:
-        samples: `sample_id`, `ingest_ordinal`.
+        samples: `kind`, `sample_id`, `ingest_ordinal`.
         prints: as `fingerprints` gives them.
         found: as `contents` gives them.
-        kind: of `EXACT_KINDS`.
 
     Returns:
         `kind`, `sample_id`, `ingest_ordinal`, `node`, `is_duplicate`, `representative` and
         `cluster` (ordinals of samples), `similarity`, `revision`.
     """
-    of_sample = (
-        prints.where(F.col("kind") == kind)
-        .join(found, [*_PRINT])
-        .select("sample_id", "node", "survivor")
-    )
-    return samples.join(of_sample, "sample_id", "left").select(
-        F.lit(kind).alias("kind"),
+    of_sample = prints.join(found, [*_PRINT]).select("kind", "sample_id", "node", "survivor")
+    return samples.join(of_sample, ["kind", "sample_id"], "left").select(
+        "kind",
         "sample_id",
         "ingest_ordinal",
         F.coalesce("node", "ingest_ordinal").alias("node"),
