@@ -16,7 +16,7 @@ from jobs.recipe import Recipe
 from jobs.runtime.errors import SluiceError
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Batch, Outcome, Stage
-from jobs.runtime.tables import Warehouse, belonging, counted, newest
+from jobs.runtime.tables import Warehouse, belonging, counted, newest, within
 from schemas import (
     decisions,
     duplicate_kinds,
@@ -220,8 +220,4 @@ def _decisions(batch: Batch, recipe: Recipe, keys: DataFrame) -> DataFrame:
 
 def _here(rows: DataFrame, keys: DataFrame) -> DataFrame:
     """The rows of the samples; files of none between the first and the last are passed over."""
-    low, high = F.min("ingest_ordinal").alias("low"), F.max("ingest_ordinal").alias("high")
-    (span,) = keys.agg(low, high).collect()
-    return belonging(
-        rows.where(F.col("ingest_ordinal").between(span.low, span.high)), keys, "sample_id"
-    )
+    return belonging(rows.where(within(keys, "ingest_ordinal")), keys, "sample_id")

@@ -146,8 +146,7 @@ def largest(
     verdicts = _verdicts(warehouse)
     of_kind = verdicts if kind is None else verdicts.where(F.col("kind") == kind)
     rows = (
-        newest(of_kind, duplicates.TABLE)
-        .groupBy("kind", "cluster_id")
+        of_kind.groupBy("kind", "cluster_id")
         .agg(
             F.min_by("sample_id", F.struct("is_duplicate", "ingest_ordinal")).alias("sample_id"),
             F.count("*").alias("samples"),

@@ -256,8 +256,7 @@ def _tombstoned(warehouse: Warehouse, staged: DataFrame) -> DataFrame:
 def _fetched(batch: Batch) -> DataFrame:
     """The last answer of every URL that earlier batches know of."""
     return (
-        batch.warehouse.read(fetches.TABLE)
-        .where(F.col("batch") != batch.name)
+        batch.history(fetches.TABLE)
         .groupBy("url_sha256")
         .agg(
             F.max("attempt").alias("last_attempt"),
@@ -304,7 +303,7 @@ def _present(batch: Batch, staged: DataFrame) -> DataFrame:
     again = staged.where(_MAY_BE_PRESENT)
 
     def earlier(table: str) -> DataFrame:
-        return batch.warehouse.read(table).where(F.col("batch") != batch.name)
+        return batch.history(table)
 
     known_ids = (
         earlier(samples.TABLE)

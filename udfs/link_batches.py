@@ -5,17 +5,21 @@ that they are few enough.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from udfs.elders import Elders, elders
+from udfs.numbered import numbered
 from udfs.stars import stars
 
 Operator = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 # Chosen: Spark's own default of a transport batch (`arrow.maxRecordsPerBatch`).
-ROWS = 10_000
+ROWS: Final = 10_000
+_OF_NODE: Final = ("cluster", "elder", "similarity", "is_duplicate")
+_OF_LINK: Final = ("a", "b", "a_score", "b_score", "was", "revision")
 
 
 def contracting(shuffle: int | None = None) -> Operator:
@@ -39,28 +43,70 @@ def contracting(shuffle: int | None = None) -> Operator:
 
 
 def spanning(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Links in, those of their maximum spanning forest out, with all their columns."""
+    """Links in, those of their maximum spanning forest out, and all old ones; with all columns."""
     if links := _together(batches):
+        is_kept = _is_old(links)
         link = _elders(links).link
-        yield from links.take(pa.array(np.sort(link[link >= 0]))).to_batches(ROWS)
+        is_kept[link[link >= 0]] = True
+        yield from links.filter(pa.array(is_kept)).to_batches(ROWS)
 
 
 def judging(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Links of whole components in, one row a node out, with the link that demoted it.
+    """Links of whole components in; what becomes of their nodes and of the old links out.
 
-    Out come `node`, `cluster`, `elder`, `similarity`, `is_duplicate` and, null for a survivor,
-    `a`, `b`, `a_score`, `b_score`.
+    In come `a`, `b`, `similarity`, `a_score`, `b_score`, and of an old link `was`, its cluster,
+    and `revision`. A new link of a pair that has an old one says nothing.
+
+    Out comes a row a node: `node`, `cluster`, `elder`, `similarity`, `is_duplicate`; the last four
+    again by the old links alone, named `was_*`, null where it had none; and all columns of the
+    link that demoted it but `similarity`, null for a survivor. Also a row for each old link that
+    leaves the forest: `node` is null, `cluster` and `similarity` are the link's.
     """
     if links := _together(batches):
-        found = _elders(links)
+        links = _known_once(links)
+        is_old = _is_old(links)
+        found, former = _elders(links), _elders(links.filter(pa.array(is_old)))
         demoted_by = pa.array(found.link, mask=~found.is_duplicate)
-        ends = links.select(["a", "b", "a_score", "b_score"]).take(demoted_by)
-        columns = {
-            name: pa.array(getattr(found, name))
-            for name in ("node", "cluster", "elder", "similarity", "is_duplicate")
-        }
-        columns |= dict(zip(ends.column_names, ends.columns, strict=True))
+        columns = {"node": pa.array(found.node), **_said(found)}
+        columns |= _were(found.node, former)
+        columns |= {name: links[name].take(demoted_by) for name in _OF_LINK}
         yield from pa.table(columns).to_batches(ROWS)
+        is_old[found.link[found.is_duplicate]] = False
+        left = links.filter(pa.array(is_old))
+        if left.num_rows:
+            place = np.searchsorted(found.node, left["a"].to_numpy())
+            gone = {name: pa.nulls(left.num_rows, array.type) for name, array in columns.items()}
+            gone |= {name: left[name] for name in (*_OF_LINK, "similarity")}
+            gone["cluster"] = pa.array(found.cluster[place])
+            yield from pa.table(gone).to_batches(ROWS)
+
+
+def _is_old(links: pa.Table) -> np.ndarray:
+    old: np.ndarray = links["was"].is_valid().to_numpy().copy()
+    return old
+
+
+def _known_once(links: pa.Table) -> pa.Table:
+    """The links without new ones of a pair that has an old one."""
+    is_old = _is_old(links)
+    if not is_old.any():
+        return links
+    node, x, y = numbered(*_columns(links, "a", "b"))
+    # Fewer than 2^31 nodes fit into any memory, so their product fits.
+    pair = np.minimum(x, y) * len(node) + np.maximum(x, y)
+    return links.filter(pa.array(is_old | ~np.isin(pair, pair[is_old])))
+
+
+def _said(found: Elders) -> dict[str, pa.Array]:
+    return {name: pa.array(getattr(found, name)) for name in _OF_NODE}
+
+
+def _were(node: np.ndarray, former: Elders) -> dict[str, pa.Array]:
+    """What was said of nodes before, null of those that had no link."""
+    place = np.searchsorted(former.node, node)
+    is_there = np.isin(node, former.node)
+    taken = pa.array(place, mask=~is_there)
+    return {f"was_{name}": array.take(taken) for name, array in _said(former).items()}
 
 
 def _together(batches: Iterable[pa.RecordBatch]) -> pa.Table | None:

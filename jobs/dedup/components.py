@@ -1,17 +1,16 @@
 """Connected components and clusters of links, spread over tasks.
 
-Nothing that grows with the links comes to the driver, only counts. What an executor holds for a
-later step is lost with the executor: the batch then fails and runs again.
+Nothing that grows with the links comes to the driver, only counts.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.runtime.held import held
+from jobs.runtime.session import arrow_rows
 from udfs import link_batches
 
 # Links that a task holds. Spark gives an executor 384 MiB beside its heap if nothing else is said
@@ -20,12 +19,15 @@ from udfs import link_batches
 # than its share.
 LIMIT: Final = 1 << 20
 
-_ROWS_A_BATCH: Final = "spark.sql.execution.arrow.maxRecordsPerBatch"
 _STARS: Final = "node long, root long, place long"
-_LINKS: Final = "component long, a long, b long, similarity float, a_score double, b_score double"
+_LINK: Final = (
+    "a long, b long, similarity float, a_score double, b_score double, was long, revision int"
+)
+_LINK_NAMES: Final = ("a", "b", "similarity", "a_score", "b_score", "was", "revision")
 _JUDGED: Final = (
     "node long, cluster long, elder long, similarity float, is_duplicate boolean, "
-    "a long, b long, a_score double, b_score double"
+    "was_cluster long, was_elder long, was_similarity float, was_is_duplicate boolean, "
+    "a long, b long, a_score double, b_score double, was long, revision int"
 )
 
 
@@ -48,48 +50,54 @@ def components(links: DataFrame, *, limit: int = LIMIT) -> DataFrame:
     Returns:
         `node`, `component` (long): the least node of the component. Computed.
     """
-    with _long_batches(links.sparkSession):
-        return _components(_links(links.select("a", "b")).localCheckpoint(), limit)
+    with arrow_rows(links.sparkSession, link_batches.ROWS):
+        found = held(_links(links.select("a", "b")))
+        return _components(found.frame, found.rows, limit)
 
 
 def clusters(links: DataFrame, *, limit: int = LIMIT) -> tuple[DataFrame, DataFrame]:
     """Survivors and duplicates by the elder rule of `udfs.elders`, and the links to remember.
 
     A component is judged by one task: 100 bytes a node (measured), so 10 M nodes take 1 GB.
-    Where a component has more links than a task may hold, and more than twice its nodes, tasks
-    reduce parts of it to their forests until that is so no more.
+    Where a component has more links than a task may hold, and more than three times its nodes,
+    tasks reduce parts of it to their forests until that is so no more.
 
     Args:
         links: `a`, `b` (long), `similarity` (float), `a_score`, `b_score` (double). A row with a
-            null or the same node for ends, or a similarity outside [0, 1], is no link.
+            null or the same node for ends, or a similarity outside [0, 1], is no link. Links that
+            are remembered from before have `was` (long), their cluster then, and `revision`
+            (int), which are null of new ones.
         limit: links that a task may hold.
 
     Returns:
-        The nodes: `node`, `cluster`, `elder` (long), `similarity` (float), `is_duplicate`. The
-        forest: `a` < `b`, `similarity`, `a_score`, `b_score` of its links, and their `cluster`.
-        Both computed.
+        The nodes: `node`, `cluster`, `elder` (long), `similarity` (float), `is_duplicate`, and
+        the last four as they were by the links from before: `was_*`, null of a node without any.
+        The links: `a` < `b`, `similarity`, `a_score`, `b_score`, `cluster`, `is_forest`, `was`,
+        `revision`, of all in the forest and of those from before that left it. Both computed.
     """
-    with _long_batches(links.sparkSession):
-        held = _links(links).localCheckpoint()
-        count = held.count()
-        if count <= limit:
-            whole = held.coalesce(1)
+    with arrow_rows(links.sparkSession, link_batches.ROWS):
+        found = held(_links(links))
+        if found.rows <= limit:
+            whole = found.frame.coalesce(1)
         else:
-            named = _components(held, limit)
-            of_component = held.join(named.withColumnRenamed("node", "a"), "a")
-            thin = _thinned(of_component, named, limit)
-            whole = thin.repartition(_tasks(thin.count(), limit), "component")
+            named = _components(found.frame, found.rows, limit)
+            of_component = found.frame.join(named.withColumnRenamed("node", "a"), "a")
+            thin = held(_thinned(of_component, named, limit))
+            whole = thin.frame.repartition(_tasks(thin.rows, limit), "component").drop("component")
         judged = whole.mapInArrow(link_batches.judging, _JUDGED).localCheckpoint()
-    nodes = judged.select("node", "cluster", "elder", "similarity", "is_duplicate")
-    forest = judged.where("is_duplicate").select(
-        "a", "b", "similarity", "a_score", "b_score", "cluster"
+    is_node = F.col("node").isNotNull()
+    of_node = ("cluster", "elder", "similarity", "is_duplicate")
+    nodes = judged.where(is_node).select("node", *of_node, *(f"was_{name}" for name in of_node))
+    of_link = ("a", "b", "similarity", "a_score", "b_score", "cluster")
+    remembered = judged.where(F.col("a").isNotNull()).select(
+        *of_link, is_node.alias("is_forest"), "was", "revision"
     )
-    return nodes, forest
+    return nodes, remembered
 
 
-def _components(links: DataFrame, limit: int) -> DataFrame:
+def _components(links: DataFrame, count: int, limit: int) -> DataFrame:
     rounds: list[DataFrame] = []
-    while (count := links.count()) > limit:
+    while count > limit:
         contract = link_batches.contracting(shuffle=len(rounds))
         stars = (
             links.select("a", "b")
@@ -99,7 +107,8 @@ def _components(links: DataFrame, limit: int) -> DataFrame:
             .localCheckpoint()
         )
         names = stars.groupBy("node").agg(F.min_by("root", "place").alias("name")).localCheckpoint()
-        links = _contracted(stars, names)
+        rest = held(_contracted(stars, names))
+        links, count = rest.frame, rest.rows
         rounds.append(names)
     found = (
         links.select("a", "b")
@@ -116,7 +125,7 @@ def _contracted(stars: DataFrame, names: DataFrame) -> DataFrame:
     # Distinct before the second join too: a star of a million rays is then one row.
     half = stars.join(names, "node").select("root", F.col("name").alias("a")).distinct()
     other = names.select(F.col("node").alias("root"), F.col("name").alias("b"))
-    return _links(half.join(other, "root").select("a", "b")).distinct().localCheckpoint()
+    return _links(half.join(other, "root").select("a", "b")).distinct()
 
 
 def _unrolled(rounds: list[DataFrame], found: DataFrame) -> DataFrame:
@@ -144,26 +153,27 @@ def _thinned(links: DataFrame, named: DataFrame, limit: int) -> DataFrame:
         named: `node`, `component`.
         limit: links that a task may hold.
     """
-    # The forest of a part has fewer links than the component has nodes, so parts of twice the
-    # nodes halve it; a task that judges the component holds as many nodes anyway.
-    room = named.groupBy("component").agg(F.greatest(F.lit(limit), 2 * F.count("*")).alias("room"))
+    # A part keeps its forest and its links from before, which are a forest too: fewer than two for
+    # each node of the component. So parts of three times the nodes lose links for certain; a task
+    # that judges the component holds as many nodes anyway.
+    room = named.groupBy("component").agg(F.greatest(F.lit(limit), 3 * F.count("*")).alias("room"))
     while True:
         sizes = links.groupBy("component").agg(F.count("*").alias("size"))
+        parts = F.ceil(F.col("size") / F.col("room"))
         # Not more than links / limit of them.
-        large = sizes.where(F.col("size") > limit).join(room, "component")
-        large = large.where("size > room").localCheckpoint()
-        excess = large.agg(F.sum(F.ceil(F.col("size") / F.col("room")))).first()
-        if excess is None or excess[0] is None:
+        large = sizes.where(F.col("size") > limit).join(room, "component").where("size > room")
+        excess = held(large, parts=F.sum(parts))
+        if not excess.rows:
             return links
-        part = F.pmod(F.xxhash64("a", "b"), F.ceil(F.col("size") / F.col("room")))
+        part = F.pmod(F.xxhash64("a", "b"), parts)
         thin = (
-            links.join(F.broadcast(large), "component")
+            links.join(F.broadcast(excess.frame), "component")
             .select(*links.columns, part.alias("part"))
-            .repartition(int(excess[0]), "component", "part")
-            .select("component", "a", "b", "similarity", "a_score", "b_score")
-            .mapInArrow(link_batches.spanning, _LINKS)
+            .repartition(int(excess.said["parts"]), "component", "part")
+            .select("component", *_LINK_NAMES)
+            .mapInArrow(link_batches.spanning, f"component long, {_LINK}")
         )
-        rest = links.join(F.broadcast(large), "component", "left_anti")
+        rest = links.join(F.broadcast(excess.frame), "component", "left_anti")
         links = rest.unionByName(thin).localCheckpoint()
 
 
@@ -178,19 +188,11 @@ def _links(rows: DataFrame) -> DataFrame:
         is_link &= columns["similarity"].between(0, 1)
         for name, other in (("a_score", "b_score"), ("b_score", "a_score")):
             columns[name] = F.when(a < b, F.col(name)).otherwise(F.col(other)).cast("double")
+        for name, dtype in (("was", "long"), ("revision", "int")):
+            known = F.col(name) if name in rows.columns else F.lit(None)
+            columns[name] = known.cast(dtype)
     return rows.where(is_link).select(*(column.alias(name) for name, column in columns.items()))
 
 
 def _tasks(count: int, limit: int) -> int:
     return max(1, math.ceil(count / limit))
-
-
-@contextmanager
-def _long_batches(spark: SparkSession) -> Iterator[None]:
-    """Have rows go to Python in batches for rows of a few numbers; the session's are for media."""
-    before = spark.conf.get(_ROWS_A_BATCH)
-    spark.conf.set(_ROWS_A_BATCH, str(link_batches.ROWS))
-    try:
-        yield
-    finally:
-        spark.conf.set(_ROWS_A_BATCH, str(before))

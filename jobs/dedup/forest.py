@@ -18,14 +18,13 @@ class Change:
     """What becomes of the clusters that new links touch.
 
     Attributes:
-        nodes: `node`, `cluster`, `elder`, `similarity`, `is_duplicate` of every content in them.
-        former: the same by the links of before.
+        nodes: of every content in them `node`, `cluster`, `elder`, `similarity`, `is_duplicate`,
+            and the last four by the links of before, null where it had none: `was_*`.
         edges: rows for `silver.duplicate_edges`: links that joined the forest, changed their
             cluster, or left it.
     """
 
     nodes: DataFrame
-    former: DataFrame
     edges: DataFrame
 
 
@@ -40,45 +39,31 @@ def grown(links: DataFrame, history: DataFrame, kind: str) -> Change:
         kind: of the links.
     """
     known = history.where(F.col("kind") == kind)
-    ends = links.select(F.col("a").alias("end")).union(links.select("b")).distinct()
-    ends = F.broadcast(ends.localCheckpoint())
     hit = (
-        known.join(ends, F.col("a") == F.col("end"), "left_semi")
+        known.select(F.explode(F.array("a", "b")).alias("node"), "cluster")
+        .join(F.broadcast(ends(links)), "node", "left_semi")
         .select("cluster")
-        .union(known.join(ends, F.col("b") == F.col("end"), "left_semi").select("cluster"))
         .distinct()
-        .localCheckpoint()
     )
     # All links of a component carry its name in their newest rows, so none of it is missed.
     touched = newest(known.join(F.broadcast(hit), "cluster", "left_semi"), duplicate_edges.TABLE)
-    touched = touched.where("is_forest").localCheckpoint()
-    nodes, forest = clusters(touched.select(*_LINK).unionByName(links.select(*_LINK)))
-    former = nodes.limit(0) if touched.isEmpty() else clusters(touched.select(*_LINK))[0]
-    return Change(nodes=nodes, former=former, edges=_changed(touched, nodes, forest, kind))
-
-
-def _changed(touched: DataFrame, nodes: DataFrame, forest: DataFrame, kind: str) -> DataFrame:
-    of_node = nodes.select(F.col("node").alias("a"), F.col("cluster").alias("now"))
-    before = touched.select(
-        "a", "b", F.col("cluster").alias("was"), F.col("revision").alias("former")
+    touched = touched.where("is_forest").withColumnRenamed("cluster", "was")
+    nodes, remembered = clusters(
+        touched.select(*_LINK, "was", "revision").unionByName(
+            links.select(*_LINK), allowMissingColumns=True
+        )
     )
-    standing = (
-        forest.select(*_LINK)
-        .join(of_node, "a")
-        .join(before, ["a", "b"], "left")
-        .where(F.col("was").isNull() | (F.col("was") != F.col("now")))
-        .withColumn("is_forest", F.lit(True))
-    )
-    left = (
-        touched.select(*_LINK, F.col("cluster").alias("was"), F.col("revision").alias("former"))
-        .join(forest.select("a", "b"), ["a", "b"], "left_anti")
-        .join(of_node, "a")
-        .withColumn("is_forest", F.lit(False))
-    )
-    return standing.unionByName(left).select(
+    changed = remembered.where("was IS NULL OR was <> cluster OR NOT is_forest")
+    edges = changed.select(
         F.lit(kind).alias("kind"),
         *_LINK,
-        F.col("now").alias("cluster"),
+        "cluster",
         "is_forest",
-        F.coalesce(F.col("former") + 1, F.lit(0)).alias("revision"),
+        F.coalesce(F.col("revision") + 1, F.lit(0)).alias("revision"),
     )
+    return Change(nodes=nodes, edges=edges)
+
+
+def ends(links: DataFrame) -> DataFrame:
+    """The nodes that links join: `node`, distinct."""
+    return links.select(F.explode(F.array("a", "b")).alias("node")).distinct()

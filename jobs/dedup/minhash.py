@@ -16,11 +16,13 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.dedup import schemes
+from jobs.dedup import forest, schemes
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
 from jobs.runtime.lookup import lookup
+from jobs.runtime.session import arrow_rows
 from jobs.runtime.streams import Batch
+from jobs.runtime.tables import within
 from jobs.sources.place import filesystem_of
 from schemas import minhash_index, samples, shingles
 from schemas.duplicate_kinds import CONTENT, MINHASH
@@ -29,10 +31,11 @@ from udfs.normalised_text import normalised_words
 from udfs.same_key import pairs_of_keys
 from udfs.shingles import ShingleSets, shingle_sets
 
-# Rows of a row group of `silver.shingles`: what is read to have one of them. 256 texts of 300
-# words are 300 kB; measured on 200,000 texts, smaller groups cost more in the file's footer.
+# Rows of a row group of `silver.shingles`: what is read to have one of them. Chosen: 256 texts of
+# 300 words are 300 kB, so that a look-up reads about what a disk gives in a seek's time.
 ROW_GROUP_ROWS: Final = 256
-# Keys that are sent to all tasks; more are joined by a shuffle. 4 M keys take 100 MB of a heap.
+# Keys that are sent to all tasks; more are joined by a shuffle. Chosen: Spark's hashed relation
+# of longs takes 16 to 32 bytes a key, so these take up to 128 MB of a heap.
 BROADCAST_KEYS: Final = 4_000_000
 # Rows of keys that a task pairs at a time: 17 bytes each.
 _KEYS_PER_TASK: Final = 4_000_000
@@ -52,11 +55,12 @@ def links(batch: Batch, fresh: DataFrame, settings: Dedup) -> DataFrame:
         `a`, `b`, `similarity`: the Jaccard of their sets of shingles, at least the threshold.
     """
     scheme = schemes.minhash(settings)
-    signed = _signed(batch, fresh, scheme).localCheckpoint()
+    # The worker writes the texts of a batch as one row group.
+    with arrow_rows(batch.warehouse.spark, ROW_GROUP_ROWS):
+        signed = _signed(batch, fresh, scheme).localCheckpoint()
     _append_shingles(batch, signed)
     keys = signed.select(F.explode("keys").alias("key"), "node")
-    index = batch.warehouse.read(minhash_index.TABLE).where(F.col("batch") != batch.name)
-    candidates = paired(keys, index).localCheckpoint()
+    candidates = paired(keys, batch.history(minhash_index.TABLE)).localCheckpoint()
     batch.append(keys.withColumn("batch", F.lit(batch.name)), minhash_index.TABLE, sort_by=("key",))
     return _verified(batch, candidates, scheme.threshold)
 
@@ -71,11 +75,7 @@ KIND: Final = NearKind(
 
 
 def _signed(batch: Batch, fresh: DataFrame, scheme: Scheme) -> DataFrame:
-    span = fresh.agg(F.min("ingest_ordinal").alias("low"), F.max("ingest_ordinal").alias("high"))
-    (ends,) = span.collect()
-    texts = batch.warehouse.read(samples.TABLE).where(
-        F.col("ingest_ordinal").between(ends.low, ends.high)
-    )
+    texts = batch.warehouse.read(samples.TABLE).where(within(fresh, "ingest_ordinal"))
     texts = fresh.select("node", "sample_id").join(
         texts.select("sample_id", "caption"), "sample_id"
     )
@@ -187,7 +187,7 @@ def _pairs(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _verified(batch: Batch, candidates: DataFrame, threshold: float) -> DataFrame:
-    nodes = candidates.select(F.col("a").alias("node")).union(candidates.select("b")).distinct()
+    nodes = forest.ends(candidates)
     sets = lookup(batch.warehouse, shingles.TABLE, "node", nodes, ("shingles",)).localCheckpoint()
     sides = candidates
     for side in ("a", "b"):

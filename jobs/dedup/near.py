@@ -7,7 +7,6 @@ from typing import Final
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.dedup.forest import Change
 from jobs.runtime.config import Dedup
 from jobs.runtime.streams import Batch
 
@@ -56,14 +55,14 @@ def verdicts(samples: DataFrame, nodes: DataFrame | None, kind: str) -> DataFram
     """Verdicts of samples by those of their contents; a content without links is like no other.
 
     Args:
-        samples: `sample_id`, `ingest_ordinal`, `node`.
+        samples: `sample_id`, `ingest_ordinal`, `node`, `revision`.
         nodes: verdicts of the contents that links touch, as `forest.Change` has them; or none.
         kind: of the search.
 
     Returns:
-        columns of `VERDICT`, of revision 0.
+        columns of `VERDICT`.
     """
-    samples = samples.select("sample_id", "ingest_ordinal", "node")
+    samples = samples.select("sample_id", "ingest_ordinal", "node", "revision")
     if nodes is None:
         unknown = {name: F.lit(None).cast(dtype) for name, dtype in _OF_NODE.items()}
         joined = samples.withColumns(unknown)
@@ -85,22 +84,23 @@ def verdicts(samples: DataFrame, nodes: DataFrame | None, kind: str) -> DataFram
         .otherwise(F.lit(1.0))
         .cast("float")
         .alias("similarity"),
-        F.lit(0).alias("revision"),
+        "revision",
     )
 
 
-def changed(change: Change) -> DataFrame:
+def changed(nodes: DataFrame) -> DataFrame:
     """Contents whose verdict differs from the one by the links of before; fresh ones included.
+
+    Args:
+        nodes: as `forest.Change` has them.
 
     Returns:
         `node`.
     """
-    former = change.former.select("node", *(F.col(name).alias(f"was_{name}") for name in _OF_NODE))
-    joined = change.nodes.join(former, "node", "left")
     same = (
-        F.col("cluster").eqNullSafe(F.coalesce("was_cluster", "node"))
-        & F.col("elder").eqNullSafe(F.coalesce("was_elder", "node"))
-        & F.col("is_duplicate").eqNullSafe(F.coalesce("was_is_duplicate", F.lit(False)))
+        (F.col("cluster") == F.coalesce("was_cluster", "node"))
+        & (F.col("elder") == F.coalesce("was_elder", "node"))
+        & (F.col("is_duplicate") == F.coalesce("was_is_duplicate", F.lit(False)))
         & (~F.col("is_duplicate") | F.col("similarity").eqNullSafe(F.col("was_similarity")))
     )
-    return joined.where(~same).select("node")
+    return nodes.where(~same).select("node")

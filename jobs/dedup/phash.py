@@ -6,18 +6,19 @@ costs one link a row, and the clusters are those that all pairs would give, at a
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial, reduce
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from pyspark import Broadcast
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
+from jobs.runtime.held import Held, held
+from jobs.runtime.session import arrow_rows
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import belonging
 from schemas import image_signals, phash_index
@@ -30,7 +31,6 @@ from udfs.near_hashes import BITS, NearHashes, check_radius
 SLICE_ROWS: Final = 1_000_000
 # Rows of one transport batch: 2.5 MB. The session's own setting is made for media.
 _ARROW_ROWS: Final = 100_000
-_ARROW_ROWS_CONF: Final = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
 _LINK: Final = "a long, b long, similarity float"
 _HIT: Final = (
@@ -67,11 +67,11 @@ def search(batch: Batch, fresh: DataFrame, settings: Dedup) -> DataFrame:
         .agg(F.first("phash", ignorenulls=True).alias("phash"))
         .where("phash IS NOT NULL")
     )
-    hashed = fresh.join(hashes, "media_sha256").select("node", "phash").localCheckpoint()
-    index = batch.warehouse.read(phash_index.TABLE).where(F.col("batch") != batch.name)
-    found = links(hashed, index.select("node", "phash"), settings.phash.radius).localCheckpoint()
-    if not hashed.isEmpty():
-        rows = hashed.withColumn("batch", F.lit(batch.name))
+    hashed = held(fresh.join(hashes, "media_sha256").select("node", "phash"))
+    index = batch.history(phash_index.TABLE).select("node", "phash")
+    found = links(hashed.frame, index, settings.phash.radius)
+    if hashed.rows:
+        rows = hashed.frame.withColumn("batch", F.lit(batch.name))
         batch.append(rows, phash_index.TABLE, sort_by=("phash",))
     return found
 
@@ -98,7 +98,8 @@ def links(fresh: DataFrame, index: DataFrame, radius: int) -> DataFrame:
     mirror images of history are not asked for: near the radius, the order then matters.
 
     Args:
-        fresh: node long, phash long, and perhaps mirrored_phash long, which may be null.
+        fresh: node long, phash long, and perhaps mirrored_phash long, which may be null; read
+            more than once.
         index: the same of all members of history, best sorted by phash; no fresh node.
         radius: most bits that differ, 0 to 10.
 
@@ -109,7 +110,6 @@ def links(fresh: DataFrame, index: DataFrame, radius: int) -> DataFrame:
         ValueError: a radius that is not allowed.
     """
     check_radius(radius)
-    fresh = fresh.localCheckpoint()
     hits = _hits(fresh, index, radius)
     return (
         _stars(fresh, hits)
@@ -160,11 +160,11 @@ def _hits(fresh: DataFrame, index: DataFrame, radius: int) -> DataFrame:
                 F.col("mirrored_phash").alias("phash"), "node", F.lit(True).alias("is_mirrored")
             )
         )
-    entries = entries.localCheckpoint()
-    classes = entries.where("not is_mirrored")
+    hashes = held(entries)
+    classes = hashes.frame.where("not is_mirrored")
     others = _streamed(index, is_old=True).unionByName(_streamed(classes, is_old=False))
-    with _wide_batches(spark):
-        found = [_compared(part, others, radius) for part in _slices(entries)]
+    with arrow_rows(spark, _ARROW_ROWS):
+        found = [_compared(part, others, radius) for part in _slices(hashes)]
     return reduce(DataFrame.unionByName, found or [spark.createDataFrame([], _HIT)])
 
 
@@ -174,12 +174,12 @@ def _streamed(images: DataFrame, *, is_old: bool) -> DataFrame:
     return images.select("phash", "node", mirrored, F.lit(is_old).alias("is_old"))
 
 
-def _slices(entries: DataFrame) -> Iterator[_Slice]:
+def _slices(entries: Held) -> Iterator[_Slice]:
     """The entries on the driver, a slice at a time."""
-    count = -(-entries.count() // SLICE_ROWS)
+    count = -(-entries.rows // SLICE_ROWS)
     number = F.pmod(F.xxhash64("phash", "is_mirrored"), F.lit(count))
     for n in range(count):
-        rows = entries.where(number == n).toArrow()
+        rows = entries.frame.where(number == n).toArrow()
         hashes, nodes, are_mirrored = (column.to_numpy() for column in rows.itercolumns())
         yield hashes, nodes, are_mirrored
 
@@ -190,16 +190,6 @@ def _compared(part: _Slice, others: DataFrame, radius: int) -> DataFrame:
         return others.mapInArrow(partial(_compare, sent, radius), _HIT).localCheckpoint()
     finally:
         sent.destroy()
-
-
-@contextmanager
-def _wide_batches(spark: SparkSession) -> Iterator[None]:
-    before = str(spark.conf.get(_ARROW_ROWS_CONF))
-    spark.conf.set(_ARROW_ROWS_CONF, _ARROW_ROWS)
-    try:
-        yield
-    finally:
-        spark.conf.set(_ARROW_ROWS_CONF, before)
 
 
 def _compare(

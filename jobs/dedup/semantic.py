@@ -7,20 +7,20 @@ fetched, and only the exact cosine makes a link.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import reduce
 from statistics import mode
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.dedup import stored_centroids
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
 from jobs.runtime.lookup import lookup
+from jobs.runtime.session import setting
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import belonging
 from schemas import centroids as centroids_table
@@ -49,12 +49,14 @@ SLICE: Final = 1 << 17
 # Pairs that are verified together; at most twice as many embeddings: 32,768 x 512 float32 are
 # 64 MB in a worker (chosen).
 BLOCK: Final = 1 << 14
+# Pairs whose cosines are computed at a time: 4,096 x 2 x 512 float32 are 16 MB beside the block
+# (chosen).
+_PAIRS: Final = 1 << 12
 
 _CANDIDATES: Final = "cell int, node long, other long, distance short"
 # What is read of `silver.semantic_vectors` to have one row of it: about 256 embeddings of 512 x 2
 # bytes, as many rows as a row group of `silver.shingles` has (measured: 252).
 _ROW_GROUP_BYTES: Final = 256 * 1024
-_ROW_GROUP_CONF: Final = "parquet.block.size"
 _Batches = Iterable[pa.RecordBatch]
 
 
@@ -92,7 +94,7 @@ def search(batch: Batch, fresh: DataFrame, settings: Dedup) -> DataFrame:
     batch.append(mine, semantic_index.TABLE, sort_by=("cell", "node"))
     _append_vectors(batch, vectors)
     stored_centroids.report(placed, centroids, warehouse.read(semantic_vectors.TABLE).count())
-    index = warehouse.read(semantic_index.TABLE).where(F.col("batch") != batch.name)
+    index = batch.history(semantic_index.TABLE)
 
     def vectors_of(nodes: DataFrame) -> DataFrame:
         return lookup(warehouse, semantic_vectors.TABLE, "node", nodes, ("embedding",))
@@ -143,22 +145,9 @@ def _embeddings(batch: Batch, fresh: DataFrame) -> tuple[DataFrame, str | None]:
 def _append_vectors(batch: Batch, vectors: DataFrame) -> None:
     """Write embeddings in order of nodes, so that a look-up reads little else."""
     rows = vectors.withColumn("batch", F.lit(batch.name)).repartitionByRange("node")
-    with _small_row_groups(batch.warehouse.spark):
-        batch.append(rows, semantic_vectors.TABLE, sort_by=("node",))
-
-
-@contextmanager
-def _small_row_groups(spark: SparkSession) -> Iterator[None]:
     # As the session's: Delta passes no such option of a write on.
-    before = spark.conf.get(_ROW_GROUP_CONF, None)
-    spark.conf.set(_ROW_GROUP_CONF, _ROW_GROUP_BYTES)
-    try:
-        yield
-    finally:
-        if before is None:
-            spark.conf.unset(_ROW_GROUP_CONF)
-        else:
-            spark.conf.set(_ROW_GROUP_CONF, before)
+    with setting(batch.warehouse.spark, "parquet.block.size", _ROW_GROUP_BYTES):
+        batch.append(rows, semantic_vectors.TABLE, sort_by=("node",))
 
 
 def train(
@@ -388,6 +377,3 @@ def linked(pairs: pa.Table, vectors: pa.Table, threshold: float) -> pa.Table:
         )
     is_near = similarity >= np.float32(threshold)
     return pa.table({"a": a[is_near], "b": b[is_near], "similarity": similarity[is_near]})
-
-
-_PAIRS: Final = 1 << 12  # 4,096 pairs x 2 x 512 float32 are 16 MB beside the block (chosen)

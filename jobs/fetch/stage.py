@@ -112,10 +112,7 @@ def _answered(batch: Batch, listed: DataFrame, fetch_rules: Rules) -> DataFrame:
         F.first("url").alias("url"),
         F.first("host").alias("host"),
     )
-    warehouse = batch.warehouse
-    known = belonging(
-        warehouse.read(fetches.TABLE).where(F.col("batch") != batch.name), wanted, "url_sha256"
-    )
+    known = belonging(batch.history(fetches.TABLE), wanted, "url_sha256")
     newest = known.groupBy("url_sha256").agg(
         F.max("attempt").alias("last_attempt"),
         F.max_by("outcome", "attempt").alias("last_outcome"),
@@ -126,7 +123,7 @@ def _answered(batch: Batch, listed: DataFrame, fetch_rules: Rules) -> DataFrame:
     due = wanted.join(newest, "url_sha256", "left").where(is_due).select(*ASKED).localCheckpoint()
     if not due.isEmpty():
         _fetch(batch, due, fetch_rules)
-    every = belonging(warehouse.read(fetches.TABLE), wanted, "url_sha256")
+    every = belonging(batch.warehouse.read(fetches.TABLE), wanted, "url_sha256")
     columns = [name for name in fetches.SCHEMA.names if name != "url_sha256"]
     return every.groupBy("url_sha256").agg(F.max_by(F.struct(*columns), "attempt").alias("answer"))
 

@@ -41,7 +41,10 @@ def lookup(
         `key` and `columns` of every row whose key is wanted, in no order.
     """
     schema = StructType([contract(table).SCHEMA[name] for name in (key, *columns)])
-    files = _ranges(warehouse, table, key).localCheckpoint()
+    count = warehouse.file_count(table)
+    if not count:
+        return warehouse.spark.createDataFrame([], schema)
+    files = _ranges(warehouse, table, key)
     asked = wanted.select(F.col(key).alias("asked")).distinct()
     by_file = (
         asked.join(
@@ -51,7 +54,7 @@ def lookup(
         .groupBy("path")
         .agg(F.sort_array(F.collect_list("asked")).alias("asked"))
     )
-    tasks = max(1, -(-files.count() // _FILES_PER_TASK))
+    tasks = -(-count // _FILES_PER_TASK)
     read = _reader(warehouse.path(table), key, to_arrow_schema(schema))
     return by_file.repartition(tasks, "path").mapInArrow(read, schema)
 

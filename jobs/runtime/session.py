@@ -23,6 +23,7 @@ ROW_GROUP_BYTES: Final = 8 * MIB
 SPLIT_BYTES: Final = 64 * MIB
 # Rows of one transport batch to Python; 64 images of 200 kB are 13 MB.
 ARROW_ROWS: Final = 64
+_ARROW_ROWS: Final = "spark.sql.execution.arrow.maxRecordsPerBatch"
 ARROW_BYTES: Final = 16 * MIB
 
 _FIXED: Final = {
@@ -37,7 +38,7 @@ _FIXED: Final = {
     # The bytes of media are no dictionary; looking whether they are hashes every one of them.
     "spark.hadoop.parquet.enable.dictionary#content": "false",
     "spark.sql.files.maxPartitionBytes": str(SPLIT_BYTES),
-    "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_ROWS),
+    _ARROW_ROWS: str(ARROW_ROWS),
     "spark.sql.execution.arrow.maxBytesPerBatch": str(ARROW_BYTES),
     # 4,096 rows of 200 kB would be 800 MB of column vectors per task.
     "spark.sql.parquet.columnarReaderBatchSize": "256",
@@ -83,6 +84,25 @@ def session(config: Config, *, app: str, is_verbose: bool = False) -> SparkSessi
         spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN" if is_verbose else "ERROR")
     return spark
+
+
+@contextlib.contextmanager
+def setting(spark: SparkSession, name: str, value: str | int) -> Iterator[None]:
+    """Give a setting of the session another value for what is computed meanwhile."""
+    before = spark.conf.get(name, None)
+    spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        if before is None:
+            spark.conf.unset(name)
+        else:
+            spark.conf.set(name, before)
+
+
+def arrow_rows(spark: SparkSession, rows: int) -> contextlib.AbstractContextManager[None]:
+    """Have rows of a few numbers go to Python so many at a time: the session's are for media."""
+    return setting(spark, _ARROW_ROWS, rows)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.runtime.errors import BreakerOpen, CheckpointBusy, LedgerMismatch
+from jobs.runtime.session import setting
 from jobs.runtime.tables import ON_DEMAND, Warehouse, conform
 from schemas import batches, quarantine
 
@@ -185,15 +186,9 @@ class Batch:
     def _application(self, table: str) -> str:
         return f"{self.stage}:{self.generation}:{table}"
 
-    @contextlib.contextmanager
-    def _signed(self) -> Iterator[None]:
+    def _signed(self) -> contextlib.AbstractContextManager[None]:
         """Commits made meanwhile say where they come from."""
-        conf = self.warehouse.spark.conf
-        conf.set(USER_METADATA, self.metadata())
-        try:
-            yield
-        finally:
-            conf.unset(USER_METADATA)
+        return setting(self.warehouse.spark, USER_METADATA, self.metadata())
 
     def replace(self, frame: DataFrame, table: str, *, key: str, changed: Sequence[str]) -> None:
         """Make a table hold exactly these rows, in one commit that leaves equal ones alone.
@@ -226,6 +221,10 @@ class Batch:
     def staging(self) -> str:
         """A folder of the batch's own, for what must be read more than once."""
         return f"{self.warehouse.root}/_staging/{self.name}"
+
+    def history(self, table: str) -> DataFrame:
+        """Rows of the table as they were before this batch, a killed attempt at it aside."""
+        return self.warehouse.read(table).where(F.col("batch") != self.name)
 
     def written(self, table: str) -> DataFrame:
         """Rows of the table that carry this batch's name, those of a killed attempt included."""

@@ -135,12 +135,16 @@ class Warehouse:
 
     def current(self, table: str) -> DataFrame:
         """The rows that hold, of a table to which later changes are appended: see `newest`."""
-        return newest(self.read(table), table)
+        return self.spark.sql(_newest_sql(table, f"delta.`{self.path(table)}`"))
 
     def files(self, table: str) -> DataFrame:
         """The table's files as its log names them: `path`, and `stats` as JSON."""
         entries = self._log(table).update(False, self._none(), self._none()).allFiles().toDF()
         return DataFrame(entries, self.spark).select("path", "stats")
+
+    def file_count(self, table: str) -> int:
+        """How many files the table consists of."""
+        return int(self._log(table).update(False, self._none(), self._none()).numOfFiles())
 
     def properties(self, table: str) -> dict[str, str]:
         """The table's properties."""
@@ -314,9 +318,8 @@ class Warehouse:
                 f"CREATE TABLE `{layer}`.`{name}` USING delta LOCATION '{self.path(table)}'"
             )
             if hasattr(contract(table), "REVISION"):
-                self.spark.sql(
-                    f"CREATE OR REPLACE VIEW `{layer}`.`{CURRENT}{name}` AS {_newest_sql(table)}"
-                )
+                view = f"`{layer}`.`{CURRENT}{name}`"
+                self.spark.sql(f"CREATE OR REPLACE VIEW {view} AS {_newest_sql(table, table)}")
 
     def create(self, table: str) -> None:
         """Create a table by its contract, unless it exists."""
@@ -349,6 +352,15 @@ def belonging(rows: DataFrame, keys: DataFrame, key: str) -> DataFrame:
     return rows.join(F.broadcast(keys.select(key).distinct()), key, "left_semi")
 
 
+def within(keys: DataFrame, key: str) -> Column:
+    """A condition: the key is between the least and the greatest of a batch; of none, never.
+
+    By it Delta passes over the files of a table that was written in the key's order.
+    """
+    (span,) = keys.agg(F.min(key).alias("least"), F.max(key).alias("greatest")).collect()
+    return F.col(key).between(span.least, span.greatest)
+
+
 def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace("'", "\\'")
 
@@ -356,29 +368,28 @@ def _quoted(text: str) -> str:
 def newest(rows: DataFrame, table: str) -> DataFrame:
     """Of the rows of each key the one of the greatest revision.
 
+    They are shuffled: it is for the rows of a batch. `Warehouse.current` has those of a table.
+
     Args:
         rows: of a table whose contract has a REVISION.
         table: its name.
     """
     module = contract(table)
-    # Few rows are ever revised: those travel, and the table is not shuffled.
-    revised = (
-        rows.where(F.col(module.REVISION) > 0)
-        .groupBy(*module.KEY)
-        .agg(F.max(module.REVISION).alias("newest"))
-    )
-    holds = F.col(module.REVISION) == F.coalesce("newest", F.lit(0))
-    return rows.join(F.broadcast(revised), [*module.KEY], "left").where(holds).select(*rows.columns)
+    others = [F.col(name) for name in rows.columns if name not in module.KEY]
+    held = rows.groupBy(*module.KEY).agg(F.max_by(F.struct(*others), module.REVISION).alias("held"))
+    return held.select(*module.KEY, "held.*").select(*rows.columns)
 
 
-def _newest_sql(table: str) -> str:
-    """What `newest` says, for a view."""
+def _newest_sql(table: str, source: str) -> str:
+    """What `newest` says, of all rows of a source."""
     module = contract(table)
     keys = ", ".join(module.KEY)
     same = " AND ".join(f"held.{key} = revised.{key}" for key in module.KEY)
+    # Few rows are ever revised: those travel, and the table is not shuffled.
     return (
-        f"SELECT held.* FROM {table} held LEFT JOIN (SELECT {keys}, max({module.REVISION}) AS"
-        f" newest FROM {table} WHERE {module.REVISION} > 0 GROUP BY {keys}) revised ON {same}"
+        f"SELECT /*+ BROADCAST(revised) */ held.* FROM {source} held LEFT JOIN (SELECT {keys},"
+        f" max({module.REVISION}) AS newest FROM {source} WHERE {module.REVISION} > 0"
+        f" GROUP BY {keys}) revised ON {same}"
         f" WHERE held.{module.REVISION} = coalesce(revised.newest, 0)"
     )
 

@@ -11,6 +11,7 @@ from jobs.dedup.components import clusters, components
 from udfs.elders import elders
 
 SCORED = "a long, b long, similarity float, a_score double, b_score double"
+REMEMBERED = f"{SCORED}, was long, revision int"
 
 
 def linked(spark: SparkSession, a: np.ndarray, b: np.ndarray) -> DataFrame:
@@ -117,7 +118,7 @@ def test_clusters_are_those_of_one_kernel_over_all_links(
     judged, forest = clusters(spark.createDataFrame(links).repartition(3), limit=limit)
 
     expected, kept = by_one_kernel(links)
-    rows = judged.toPandas().sort_values("node", ignore_index=True)
+    rows = judged.toPandas().sort_values("node", ignore_index=True)[expected.columns]
     pd.testing.assert_frame_equal(rows, expected)
     remembered = forest.toPandas()
     assert (remembered["a"] < remembered["b"]).all()
@@ -136,9 +137,38 @@ def test_a_component_that_no_task_may_hold_is_thinned_by_parts(spark: SparkSessi
     judged, forest = clusters(spark.createDataFrame(links).repartition(3), limit=2_000)
 
     expected, kept = by_one_kernel(links)
-    rows = judged.toPandas().sort_values("node", ignore_index=True)
+    rows = judged.toPandas().sort_values("node", ignore_index=True)[expected.columns]
     pd.testing.assert_frame_equal(rows, expected)
     assert pairs(forest.toPandas()) == pairs(kept)
+
+
+def test_links_from_before_are_told_though_their_component_is_thinned(spark: SparkSession) -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.integers(0, 200, (2, 8_000))
+    links = scored(a[a != b], b[a != b], seed=5)
+    chain = np.arange(199)
+    before = scored(chain, chain + 1, seed=5).assign(was=0, revision=3)
+    is_known = {*zip(chain, chain + 1, strict=True), *zip(chain + 1, chain, strict=True)}
+    links = links[[pair not in is_known for pair in zip(links["a"], links["b"], strict=True)]]
+    rows = pd.concat([before, links]).astype({"was": "Int64", "revision": "Int32"})
+
+    judged, remembered = clusters(
+        spark.createDataFrame(rows.astype(object).where(rows.notna(), None), REMEMBERED),
+        limit=1_000,
+    )
+
+    expected, _ = by_one_kernel(pd.concat([before, links])[links.columns])
+    former, _ = by_one_kernel(before[links.columns])
+    found = judged.toPandas().sort_values("node", ignore_index=True)
+    pd.testing.assert_frame_equal(found[expected.columns], expected)
+    were = found[["node", *(f"was_{name}" for name in expected.columns[1:])]]
+    pd.testing.assert_frame_equal(
+        were.set_axis(expected.columns, axis=1), former, check_dtype=False
+    )
+    known = remembered.where("was = 0 and revision = 3").toPandas()
+    assert {*zip(known["a"], known["b"], strict=True)} == {*zip(chain, chain + 1, strict=True)}
+    assert 0 < known["is_forest"].sum() < len(chain)
+    assert remembered.where("is_forest").count() == len(expected) - 1
 
 
 def test_rows_that_are_no_links_have_no_cluster(spark: SparkSession) -> None:
@@ -154,8 +184,12 @@ def test_rows_that_are_no_links_have_no_cluster(spark: SparkSession) -> None:
 
     judged, forest = clusters(spark.createDataFrame(rows, SCORED))
 
-    assert sorted(map(tuple, judged.collect())) == [(1, 1, 2, 0.5, True), (2, 1, 2, 1.0, False)]
-    assert list(map(tuple, forest.collect())) == [(1, 2, 0.5, None, 9.0, 1)]
+    nothing = (None,) * 4
+    assert sorted(map(tuple, judged.collect())) == [
+        (1, 1, 2, 0.5, True, *nothing),
+        (2, 1, 2, 1.0, False, *nothing),
+    ]
+    assert list(map(tuple, forest.collect())) == [(1, 2, 0.5, None, 9.0, 1, True, None, None)]
 
 
 def test_no_links_have_no_clusters(spark: SparkSession) -> None:

@@ -1,0 +1,40 @@
+"""A frame that is computed once, and what was counted of it on the way."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, Observation
+from pyspark.sql import functions as F
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Rows that executors hold; lost with an executor: the batch then fails and runs again.
+
+    Attributes:
+        frame: the rows.
+        rows: how many.
+        said: name of an aggregate -> its value.
+    """
+
+    frame: DataFrame
+    rows: int
+    said: Mapping[str, Any]
+
+
+def held(frame: DataFrame, **aggregates: Column) -> Held:
+    """Compute a frame, and count it without a job more.
+
+    The counting is the last step of the job, where Spark counts a task once however often it is
+    tried: an aggregate is as exact as a query's.
+
+    Args:
+        frame: to compute.
+        aggregates: of all its rows, such as ``last=F.max("ingest_ordinal")``.
+    """
+    counting = Observation()
+    named = [value.alias(name) for name, value in aggregates.items()]
+    rows = frame.observe(counting, F.count(F.lit(1)).alias("rows"), *named).localCheckpoint()
+    said = counting.get
+    return Held(frame=rows, rows=said["rows"], said={name: said[name] for name in aggregates})
