@@ -162,7 +162,7 @@ def _staged(batch: Batch, todo: DataFrame, of: VideoSide) -> DataFrame:
     if batch.warehouse.read_text(f"{folder}/_SUCCESS") is None:
         # Videos differ in length by a thousand times: each is a task, taken as cores are free.
         tasks = min(todo.count(), _MAX_TASKS)
-        rows = transform(todo.repartition(tasks, "media_sha256"), of.operator)
+        rows = transform(todo.repartition(tasks), of.operator)
         rows.write.mode("overwrite").parquet(folder)
     return batch.warehouse.spark.read.schema(EMITTED).parquet(folder)
 

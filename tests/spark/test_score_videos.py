@@ -1,12 +1,13 @@
 """Every distinct video becomes clips, once; a poisonous one costs a row."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import score_videos
@@ -14,6 +15,7 @@ from jobs.demo import films
 from jobs.runtime import streams
 from jobs.runtime.config import Config, Dump
 from jobs.runtime.config import Video as Settings
+from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse, conform
 from schemas import batches, clips, media, quarantine, samples, signal_sets, video_signals
 from tests import equality
@@ -208,6 +210,36 @@ def test_a_run_with_nothing_new_makes_no_version(warehouse: Warehouse, dumped: D
     streams.run(warehouse, stage, run_id="again")
 
     assert equality.versions(warehouse) == before
+
+
+def test_what_breaks_off_between_two_tables_is_not_decoded_again(
+    warehouse: Warehouse, dumped: Dumped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(dumped.folder).model_copy(
+        update={"video": SETTINGS.model_copy(update={"sample_fps": 1.0})}
+    )
+    other = score_videos.side(settings)
+    real = Batch.append
+
+    def append(batch: Batch, frame: DataFrame, table: str, **named: Any) -> None:
+        if table == video_signals.TABLE:
+            raise RuntimeError("the power fails")
+        real(batch, frame, table, **named)
+
+    monkeypatch.setattr(Batch, "append", append)
+    with pytest.raises(RuntimeError, match="the power fails"):
+        streams.run(warehouse, score_videos.stage(other), run_id="broken")
+    monkeypatch.undo()
+    refusals = warehouse.read(quarantine.TABLE).count()
+    never = replace(other, operator=None)  # type: ignore[arg-type]
+    streams.run(warehouse, score_videos.stage(never), run_id="mended")
+
+    (entry,) = warehouse.read(batches.TABLE).where("run_id = 'mended'").collect()
+    sets = warehouse.read(clips.TABLE).groupBy("signal_set").count().collect()
+    assert (entry.rows_in, entry.rows_kept) == (len(dumped.rows), len(films.FILMS))
+    assert len({row["count"] for row in sets}) == 1 < len(sets)
+    # Refused by both sets, each video stands in quarantine once.
+    assert refusals == warehouse.read(quarantine.TABLE).count() == entry.rows_quarantined
 
 
 def test_the_same_bytes_elsewhere_are_not_decoded_again(
