@@ -1,6 +1,5 @@
 """A warehouse made by hand that the stage dedup runs over, and what it must say by brute force."""
 
-import datetime
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import ArrayType, BooleanType, DataType, MapType, StringType, TimestampType
+from pyspark.sql import SparkSession
 
 from jobs.dedup import stage
 from jobs.runtime import streams
 from jobs.runtime.config import Dedup
 from jobs.runtime.streams import Batch
-from jobs.runtime.tables import Warehouse, contract
+from jobs.runtime.tables import Warehouse
 from schemas import batches, duplicates, image_signals, pairs, samples, text_signals
+from tests.told_rows import append
 from udfs.identity import digest
 
 SIGNAL_SET: Final = "set"
@@ -87,9 +86,7 @@ class DedupWarehouse:
             for item in items
         ]
         for table in (samples.TABLE, pairs.TABLE, image_signals.TABLE):
-            self._frame(rows, table).write.format("delta").mode("append").save(
-                self.warehouse.path(table)
-            )
+            append(self.warehouse, table, *rows)
 
     def search(self, items: Sequence[Item], *, label: str) -> None:
         """Run the stage over these samples as one batch."""
@@ -117,29 +114,6 @@ class DedupWarehouse:
         found = {row.sample_id: row.asDict() for row in rows}
         assert len(found) == len(rows)
         return found
-
-    def _frame(self, rows: Sequence[Mapping[str, Any]], table: str) -> DataFrame:
-        schema = contract(table).SCHEMA
-        filled = [
-            tuple(
-                row[f.name] if f.name in row else None if f.nullable else _blank(f.dataType)
-                for f in schema
-            )
-            for row in rows
-        ]
-        return self.warehouse.spark.createDataFrame(filled, schema).coalesce(1)
-
-
-def _blank(dtype: DataType) -> object:
-    if isinstance(dtype, StringType):
-        return "-"
-    if isinstance(dtype, TimestampType):
-        return datetime.datetime(2026, 1, 1)
-    if isinstance(dtype, ArrayType):
-        return []
-    if isinstance(dtype, MapType):
-        return {}
-    return False if isinstance(dtype, BooleanType) else 0
 
 
 def sha256(text: str) -> str:

@@ -5,7 +5,6 @@ The rules are those of RFC 3986 §6.2.2 and §6.2.3 on a URL read as browsers re
 a last slash, http apart from https. It is for comparing, not for fetching.
 """
 
-import hashlib
 import re
 import string
 from ipaddress import AddressValueError, IPv6Address
@@ -13,10 +12,10 @@ from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
 from udfs.host_name import host_name
+from udfs.identity import fingerprint
 
 VERSION: Final = "canonical_url/1"  # another one wherever a form or the list below changes
 MAX_CHARS: Final = 8192  # chosen: what common servers take as a line (nginx, Apache: 8 KiB)
-FINGERPRINT_BYTES: Final = 16  # 128 bits: 10^10 urls collide with probability 10^-19
 
 # Parameters that name the click, the mail or the campaign, never the resource. Taken are those
 # that Brave removes on every site (brave-core, components/query_filter) and the general ones of
@@ -122,7 +121,7 @@ def url_fingerprint(url: str | None) -> bytes | None:
     canonical = canonical_url(url)
     if canonical is None:
         return None
-    return hashlib.sha256(canonical.encode("ascii")).digest()[:FINGERPRINT_BYTES]
+    return fingerprint(canonical.encode("ascii"))
 
 
 def _authority(text: str, default_port: int) -> str:

@@ -1,7 +1,6 @@
 """MinHash signatures with datasketch 2's bits, their bands, and the Jaccard that verifies them."""
 
 import functools
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
@@ -78,22 +77,6 @@ class Scheme:
         shingling = facts.pop("shingling")
         facts |= {f"shingling.{name}": value for name, value in shingling.items()}
         return {_PREFIX + name: str(value) for name, value in sorted(facts.items())}
-
-    def differences(self, stored: Mapping[str, str]) -> list[str]:
-        """What a table's properties say otherwise, for a message; empty if nothing.
-
-        Args:
-            stored: all properties of the table.
-
-        >>> Scheme().differences(Scheme(seed=2).properties())
-        ['seed is 2 in the table, 1 here']
-        """
-        return [
-            f"{name.removeprefix(_PREFIX)} is {stored.get(name, 'missing')} in the table,"
-            f" {here} here"
-            for name, here in self.properties().items()
-            if stored.get(name) != here
-        ]
 
 
 def signatures(sets: ShingleSets, num_perm: int = NUM_PERM, seed: int = SEED) -> np.ndarray:

@@ -6,7 +6,6 @@ ways to encode a text, not other texts; NFC would leave the first two apart. Pun
 and emoji with their joiners and variants stay: captions that differ in them may differ in meaning.
 """
 
-import hashlib
 import re
 import unicodedata
 from functools import cache
@@ -14,9 +13,10 @@ from typing import Final
 
 import pyarrow as pa
 
+from udfs.identity import fingerprint
+
 # Another one wherever a form changes; the folding is that of the interpreter's Unicode.
 VERSION: Final = f"normalised_text/1 unicode {unicodedata.unidata_version}"
-FINGERPRINT_BYTES: Final = 16  # 128 bits: 10^10 texts collide with probability 10^-19
 
 # Characters that are neither seen nor spaces: controls (Cc, less those that `str.split` takes for
 # spaces), soft hyphen, marks of direction (Unicode's Bidi_Control and its deprecated kin), zero-
@@ -78,7 +78,7 @@ def text_fingerprints(texts: pa.Array) -> pa.Array:
         texts: string or large_string (n,); bytes that are no UTF-8 become U+FFFD.
 
     Returns:
-        binary (n,), of `FINGERPRINT_BYTES` each; null for null and blank texts.
+        binary (n,), of 16 bytes each; null for null and blank texts.
 
     >>> text_fingerprints(pa.array(["a cat", None])).is_null().to_pylist()
     [False, True]
@@ -133,7 +133,7 @@ def _of_utf8(text: bytes) -> bytes | None:
 
 
 def _fingerprint(form: bytes) -> bytes | None:
-    return hashlib.sha256(form).digest()[:FINGERPRINT_BYTES] if form else None
+    return fingerprint(form) if form else None
 
 
 def _broken_runs(text: str) -> str:

@@ -4,7 +4,6 @@ Of equal contents one sample stands for all: the first, or the one of the best s
 holds a row for each content, and one more each time a better sample takes its place.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -16,9 +15,9 @@ from pyspark.sql.types import DoubleType, LongType, StringType, StructType
 
 from schemas.duplicate_kinds import EXACT_KINDS, EXACT_MEDIA, EXACT_PAIR, EXACT_TEXT, EXACT_URL
 from udfs.canonical_url import url_fingerprint
+from udfs.identity import FINGERPRINT_BYTES, fingerprint
 from udfs.normalised_text import text_fingerprints
 
-FINGERPRINT_BYTES: Final = 16  # 128 bits: of 10^10 contents two are alike with p = 1.5e-19
 _CARRIED: Final = ("sample_id", "ingest_ordinal", "score")
 _WIDE: Final = StructType(
     [
@@ -101,7 +100,7 @@ def _of_pairs(batch: pa.RecordBatch) -> Sequence[bytes | None]:
     return [
         None
         if text is None or media is None
-        else hashlib.sha256(bytes.fromhex(text) + bytes.fromhex(media)).digest()[:FINGERPRINT_BYTES]
+        else fingerprint(bytes.fromhex(text) + bytes.fromhex(media))
         for text, media in names
     ]
 

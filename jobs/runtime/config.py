@@ -261,7 +261,7 @@ class MinHashSearch(Section):
     shingle: int = Field(default=5, ge=1)  # FineWeb's n_grams
     num_perm: int = Field(default=128, ge=2)  # datasketch's default
     seed: int = Field(default=1, ge=0)  # datasketch's default
-    # RedPajama-V2's and DCLM's cut; by datasketch's rule 14 bands of 9 rows.
+    # As RedPajama-V2's `minhash_signature_0.7`; by datasketch's rule 14 bands of 9 rows.
     threshold: float = Field(default=0.7, gt=0, le=1)
 
 

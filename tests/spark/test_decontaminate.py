@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +14,6 @@ import typer
 from PIL import Image
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructField
 from typer.testing import CliRunner
 
 from jobs import benchmark_registry, benchmarks_cli, curate, cycle, decontaminate, why
@@ -23,11 +21,10 @@ from jobs.benchmark_registry import Added
 from jobs.benchmark_source import Given, Refused, items
 from jobs.cycle import Plan
 from jobs.models.card import Card
-from jobs.runtime import tables
 from jobs.runtime.config import Config, Dump, RecipeRef
 from jobs.runtime.errors import ConfigError, NotFound, SluiceError
 from jobs.runtime.models import Scoring
-from jobs.runtime.tables import Warehouse, conform, create_all
+from jobs.runtime.tables import Warehouse, create_all
 from schemas import (
     batches,
     benchmark_items,
@@ -38,20 +35,12 @@ from schemas import (
     samples,
 )
 from tests import plain_signals
+from tests.told_rows import append
 from udfs.embedding import pack, unit
 from udfs.image_codec import Decoded, decode
 from udfs.phash import PHash, phash
 
 LONG = "the quick brown fox jumps over the lazy dog while nobody in the village looks"
-ANY: dict[str, Any] = {
-    "string": "",
-    "bigint": 0,
-    "int": 0,
-    "float": 0.0,
-    "boolean": False,
-    "timestamp": datetime(2026, 1, 1, tzinfo=UTC),
-    "array<string>": [],
-}
 
 
 @dataclass(frozen=True)
@@ -128,15 +117,8 @@ class World:
             self.append(table, told)
 
     def append(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
-        def filled(of: StructField, row: dict[str, Any]) -> Any:
-            return row.get(of.name, None if of.nullable else ANY[of.dataType.simpleString()])
-
-        schema = tables.contract(table).SCHEMA
-        told = [tuple(filled(of, row) for of in schema) for row in rows]
-        if told:
-            frame = self.warehouse.spark.createDataFrame(told, schema)
-            path = self.warehouse.path(table)
-            conform(frame, table).coalesce(1).write.format("delta").mode("append").save(path)
+        if rows:
+            append(self.warehouse, table, *rows)
 
     def register(self, name: str, *given: Given | Refused, model: str = "c") -> Added:
         models = {**MEASURE.models, "clip_model": model}

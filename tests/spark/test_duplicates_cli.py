@@ -1,15 +1,10 @@
 """`sluice duplicates` on a small warehouse: what stands now, the survivor first."""
 
-import io
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 import typer
-from PIL import Image
-from pyspark.sql import types as T
 from selectolax.lexbor import LexborHTMLParser
 from typer.testing import CliRunner
 
@@ -18,19 +13,9 @@ from jobs.duplicate_clusters import MOST_CHARS, clusters_of, largest
 from jobs.report import cluster_page
 from jobs.runtime.config import Config, Dump
 from jobs.runtime.errors import ConfigError, NotFound
-from jobs.runtime.tables import Warehouse, contract
+from jobs.runtime.tables import Warehouse
+from tests.told_rows import append, jpeg
 
-ANY = {
-    T.StringType: "x",
-    T.LongType: 0,
-    T.IntegerType: 0,
-    T.FloatType: 0.0,
-    T.BooleanType: False,
-    T.TimestampType: datetime(2026, 1, 1, tzinfo=UTC),
-    T.BinaryType: b"",
-    T.ArrayType: [],
-    T.MapType: {},
-}
 VERDICTS = (
     "kind string, sample_id string, ingest_ordinal long, node long, is_duplicate boolean, "
     "representative_id string, similarity float, cluster_id string, revision int"
@@ -75,23 +60,6 @@ ROWS = [
     verdict("exact_url", "a", "a"),
     verdict("exact_url", "c", "a"),
 ]
-
-
-def jpeg(grey):
-    encoded = io.BytesIO()
-    Image.fromarray(np.full((64, 64, 3), grey, np.uint8)).save(encoded, "JPEG")
-    return encoded.getvalue()
-
-
-def append(warehouse, table, *rows):
-    """Rows of which only what matters is said."""
-    schema = contract(table).SCHEMA
-    filled = [
-        {f.name: None if f.nullable else ANY[type(f.dataType)] for f in schema} | row
-        for row in rows
-    ]
-    frame = warehouse.spark.createDataFrame(filled, schema).coalesce(1)
-    frame.write.format("delta").mode("append").save(warehouse.path(table))
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,9 @@
 """The report's numbers are those of the tables, and only of the recipe version asked for."""
 
-import io
 import json
 from datetime import UTC, datetime
 
-import numpy as np
 import pytest
-from PIL import Image
-from pyspark.sql import types as T
 
 from jobs import recipe as recipes
 from jobs import report
@@ -16,24 +12,13 @@ from jobs.report.measure import KEPT, ask, measure, media, questions
 from jobs.runtime.config import Config, Dump, Models
 from jobs.runtime.errors import NotFound
 from jobs.runtime.lineage import Run
-from jobs.runtime.tables import Warehouse, contract
+from jobs.runtime.tables import Warehouse
+from tests.told_rows import append, jpeg
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = Run("ab" * 16, is_tracked=False)
 RECIPE = recipes.load("default", overrides={}, thresholds={"clip_score": 0.21})
 SIGNAL_SET = "cafe"
-ANY = {
-    T.StringType: "x",
-    T.LongType: 0,
-    T.IntegerType: 0,
-    T.DoubleType: 0.0,
-    T.FloatType: 0.0,
-    T.BooleanType: False,
-    T.TimestampType: NOW,
-    T.BinaryType: b"",
-    T.ArrayType: [],
-    T.MapType: {},
-}
 # sample -> reasons, clip_score, nsfw_score; "e" is a sample that could not be scored.
 SAMPLES = {
     "a": ([], 0.41, 0.1),
@@ -42,23 +27,6 @@ SAMPLES = {
     "d": (["text_length", "clip_score", "text_length"], -0.09, 0.1),
     "e": None,
 }
-
-
-def jpeg(grey):
-    encoded = io.BytesIO()
-    Image.fromarray(np.full((64, 64, 3), grey, np.uint8)).save(encoded, "JPEG")
-    return encoded.getvalue()
-
-
-def append(warehouse, table, *rows):
-    """Rows of which only what matters is said."""
-    schema = contract(table).SCHEMA
-    filled = [
-        {f.name: None if f.nullable else ANY[type(f.dataType)] for f in schema} | row
-        for row in rows
-    ]
-    frame = warehouse.spark.createDataFrame(filled, schema)
-    frame.write.format("delta").mode("append").save(warehouse.path(table))
 
 
 def decision(sample, reasons, version):

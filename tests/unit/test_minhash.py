@@ -18,7 +18,7 @@ from udfs.minhash import (
     unpack,
 )
 from udfs.normal_text import normal
-from udfs.shingles import REST, ShingleSets, Shingling, shingle_sets
+from udfs.shingles import REST, ShingleSets, shingle_sets
 
 WORDS = ["a", "Cat", "\u00c9t\u00e9", "\u4e2d\u6587", "\u03a3", "x" * 60, "\U0001f389", "--"]
 texts = st.one_of(st.text(), st.lists(st.sampled_from(WORDS), max_size=60).map(" ".join))
@@ -217,20 +217,6 @@ def test_two_captions_that_agree_in_32_bits_are_told_apart() -> None:
     pair = shingle_sets([f"caption {a}"]), shingle_sets([f"caption {b}"])
     assert pair[0].values == pair[1].values
     assert jaccard(*pair).tolist() == [0.0]
-
-
-def test_a_scheme_tells_what_differs() -> None:
-    scheme = Scheme()
-    assert scheme.differences({**scheme.properties(), "delta.other": "1"}) == []
-    other = Scheme(Shingling("character", 9), num_perm=256, threshold=0.8)
-    differences = scheme.differences(other.properties())
-    assert differences == [
-        "num_perm is 256 in the table, 128 here",
-        "shingling.size is 9 in the table, 5 here",
-        "shingling.unit is character in the table, word here",
-        "threshold is 0.8 in the table, 0.7 here",
-    ]
-    assert "seed is missing in the table, 1 here" in scheme.differences({})
 
 
 def test_the_properties_are_these() -> None:
