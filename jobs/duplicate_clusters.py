@@ -82,7 +82,8 @@ def clusters_of(
     Raises:
         NotFound: the sample has no verdict, or none of this kind.
     """
-    verdicts = _verdicts(warehouse)
+    _require(warehouse)
+    verdicts = warehouse.read(duplicates.TABLE).select(*_VERDICT)
     own = newest(verdicts.where(F.col("sample_id") == sample_id), duplicates.TABLE).collect()
     if not own:
         raise NotFound(
@@ -143,7 +144,8 @@ def largest(
     Raises:
         NotFound: there is no verdict of this kind.
     """
-    verdicts = _verdicts(warehouse)
+    _require(warehouse)
+    verdicts = warehouse.current(duplicates.TABLE).select(*_VERDICT)
     of_kind = verdicts if kind is None else verdicts.where(F.col("kind") == kind)
     rows = (
         of_kind.groupBy("kind", "cluster_id")
@@ -169,10 +171,9 @@ def largest(
     return [row.asDict() for row in rows]
 
 
-def _verdicts(warehouse: Warehouse) -> DataFrame:
+def _require(warehouse: Warehouse) -> None:
     if not warehouse.exists(duplicates.TABLE):
         raise NotFound(f"table {duplicates.TABLE} is not in {warehouse.root}; run the pipeline")
-    return warehouse.read(duplicates.TABLE).select(*_VERDICT)
 
 
 def _standing(warehouse: Warehouse, verdicts: DataFrame, clusters: Mapping[str, str]) -> DataFrame:
