@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.runtime.config import Config
+from jobs.runtime.held import Held, held
 from jobs.runtime.models import Operator
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import belonging, counted
@@ -108,16 +109,17 @@ def _process(batch: Batch, of: VideoSide) -> Outcome:
     def known() -> DataFrame:
         return warehouse.read(video_signals.TABLE).where(F.col("signal_set") == of.signal_set)
 
-    videos = batch.frame.dropDuplicates(["media_sha256"]).localCheckpoint()
-    if videos.isEmpty():  # as in most dumps, which need no tables for them either
+    videos = held(batch.frame.dropDuplicates(["media_sha256"]))
+    if not videos.rows:  # as in most dumps, which need no tables for them either
         return Outcome(rows_in=0, rows_kept=0)
     for table in (clips.TABLE, video_signals.TABLE):
         warehouse.create(table)
-    done = belonging(known(), videos, "media_sha256").select("media_sha256")
-    todo = videos.join(F.broadcast(done), "media_sha256", "left_anti").localCheckpoint()
-    if not todo.isEmpty():
+    done = belonging(known(), videos.frame, "media_sha256").select("media_sha256")
+    unknown = held(videos.frame.join(F.broadcast(done), "media_sha256", "left_anti"))
+    if unknown.rows:
+        todo = unknown.frame
         _describe(batch, of)
-        rows = _staged(batch, todo, of)
+        rows = _staged(batch, unknown, of)
         found = counted(
             rows,
             clips=F.isnotnull("clip"),
@@ -137,32 +139,32 @@ def _process(batch: Batch, of: VideoSide) -> Outcome:
             )
             # Another signal set may have refused it before.
             earlier = warehouse.read(quarantine.TABLE).where(F.col("batch") != batch.name)
-            poisoned = poisoned.join(earlier, "quarantine_id", "left_anti").localCheckpoint()
-            if not poisoned.isEmpty():
-                batch.append(batch.stamped(poisoned, at="quarantined_at"), quarantine.TABLE)
+            fresh = held(poisoned.join(earlier, "quarantine_id", "left_anti"))
+            if fresh.rows:
+                batch.append(batch.stamped(fresh.frame, at="quarantined_at"), quarantine.TABLE)
         # Last: whoever finds the row finds the clips.
         batch.append(_signed(batch, told, of), video_signals.TABLE)
     is_ok = F.col("status") == error_classes.OK
     counts = counted(
-        belonging(known(), videos, "media_sha256"),
+        belonging(known(), videos.frame, "media_sha256"),
         rows_kept=is_ok,
         rows_quarantined=~is_ok,
         rows_reused=is_ok & (F.col("batch") != batch.name),
     )
-    return Outcome(rows_in=videos.count(), **counts)
+    return Outcome(rows_in=videos.rows, **counts)
 
 
 def _signed(batch: Batch, rows: DataFrame, of: VideoSide) -> DataFrame:
     return batch.stamped(rows.withColumn("signal_set", F.lit(of.signal_set)), at="scored_at")
 
 
-def _staged(batch: Batch, todo: DataFrame, of: VideoSide) -> DataFrame:
+def _staged(batch: Batch, todo: Held, of: VideoSide) -> DataFrame:
     """What the operator emits, once."""
     folder = f"{batch.staging()}/clips"
     if batch.warehouse.read_text(f"{folder}/_SUCCESS") is None:
         # Videos differ in length by a thousand times: each is a task, taken as cores are free.
-        tasks = min(todo.count(), _MAX_TASKS)
-        rows = transform(todo.repartition(tasks), of.operator)
+        tasks = min(todo.rows, _MAX_TASKS)
+        rows = transform(todo.frame.repartition(tasks), of.operator)
         rows.write.mode("overwrite").parquet(folder)
     return batch.warehouse.spark.read.schema(EMITTED).parquet(folder)
 

@@ -184,9 +184,9 @@ def test_films_become_clips_that_begin_at_their_cuts(
         found = demo.plan.warehouse.read("silver.clips").where(of_video).collect()
         assert len(found) == row["clips"]
         assert {clip.start_frame for clip in found} >= {0, *p["cuts"]}
-        (story,) = why.explain(demo.plan.warehouse, row["sample_id"])
-        assert story.fate == f"cut into {row['clips']} clips, which no recipe judges yet"
-        assert [table for table, _ in story.steps].count("silver.clips") == row["clips"]
+    (story,) = why.explain(demo.plan.warehouse, row["sample_id"])
+    assert story.fate == f"cut into {row['clips']} clips, which no recipe judges yet"
+    assert [table for table, _ in story.steps].count("silver.clips") == row["clips"]
     broken = next(p for p in planted if p["error_class"] == "no_frames")
     (story,) = why.explain(demo.plan.warehouse, fates[entry(broken)][0]["sample_id"])
     assert story.fate == "quarantined: no_frames (score_videos)"
