@@ -536,6 +536,8 @@ def _show_funnel(planned: Any) -> None:
         table.add_row(f"  quarantined  {row['error_class']}", f"-{row['inputs']:,}")
     for row in answers["first_reasons"].rows:
         table.add_row(f"  rejected     {row['reason']}", f"-{row['samples']:,}")
+    if funnel["videos"]:
+        table.add_row("videos, which no recipe judges yet", f"-{funnel['videos']:,}")
     table.add_row("kept", f"{funnel['kept']:,}")
     table.add_row(f"[bold]in gold.{planned.recipe.name}[/]", f"[bold]{funnel['gold']:,}[/]")
     out.print(table)
@@ -560,7 +562,7 @@ def _show_next_steps(config: Path) -> None:
 
 
 def _show_plan(config: Config) -> None:
-    from jobs import cycle
+    from jobs import cycle, score_videos
     from jobs.recipe import asks_for_benchmarks
     from jobs.runtime import dumps, models
 
@@ -577,6 +579,8 @@ def _show_plan(config: Config) -> None:
         )
     out.print(f"stages {', '.join(cycle.STAGE_NAMES)} on {config.spark.master}")
     _show_signal_sets(scoring)
+    videos = score_videos.side(config).signal_set
+    out.print(f"video signal set {videos}: clips by {config.video.cut_by}")
     for card in scoring.cards:
         note = " (demonstration)" if card.is_demonstration else ""
         out.print(f"model {card.name}{note}: {card.task}, {card.licence}")

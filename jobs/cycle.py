@@ -22,6 +22,7 @@ from jobs import (
     report,
     score_images,
     score_text,
+    score_videos,
 )
 from jobs.dedup import stage as dedup
 from jobs.fetch import stage as fetch
@@ -104,6 +105,7 @@ def stages(planned: Plan) -> dict[str, Stage]:
         *((fetch.stage(config),) if config.fetch.contact is not None else ()),
         score_images.stage(planned.scoring.images),
         score_text.stage(planned.scoring.texts),
+        score_videos.stage(score_videos.side(config)),
         pair.stage(planned.scoring),
         dedup.stage(config.dedup),
         curate.stage(planned.recipe, planned.scoring),
@@ -116,6 +118,7 @@ STAGE_NAMES: Final = (
     fetch.NAME,
     score_images.NAME,
     score_text.NAME,
+    score_videos.NAME,
     pair.NAME,
     dedup.NAME,
     decontaminate.NAME,

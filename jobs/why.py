@@ -11,9 +11,11 @@ from jobs.runtime.errors import NotFound
 from jobs.runtime.tables import Warehouse
 from schemas import (
     batches,
+    clips,
     contamination,
     decisions,
     duplicates,
+    error_classes,
     fetches,
     gold,
     image_signals,
@@ -25,6 +27,7 @@ from schemas import (
     shards,
     text_signals,
     urls,
+    video_signals,
 )
 
 MOST: Final = 20  # chosen: a key that names more is a question for SQL
@@ -104,7 +107,11 @@ def _of_sample(warehouse: Warehouse, sample: Row) -> Story:
         steps.extend((table, row) for row in rows)
         return rows
 
-    add(image_signals.TABLE, F.col("media_sha256") == sample["media_sha256"])
+    media = F.col("media_sha256") == sample["media_sha256"]
+    is_video = sample["modality"] == samples.VIDEO_TEXT
+    found = _video(warehouse, media) if is_video else []
+    steps += found
+    add(image_signals.TABLE, media)
     add(text_signals.TABLE, F.col("text_sha256") == sample["text_sha256"])
     add(pairs.TABLE, sample_id)
     add(duplicates.TABLE, sample_id)
@@ -117,14 +124,37 @@ def _of_sample(warehouse: Warehouse, sample: Row) -> Story:
             add(gold.table(recipe), sample_id)
     return Story(
         subject=f"sample {sample['sample_id']}",
-        fate=_registered(sample) or _fate(decided, refused),
+        fate=_of_video(found) if is_video else _fate(decided, refused),
         steps=_dated(warehouse, steps),
     )
 
 
-def _registered(sample: Row) -> str | None:
-    is_video = sample["modality"] == samples.VIDEO_TEXT
-    return "registered: no stage reads videos yet" if is_video else None
+def _video(warehouse: Warehouse, media: Column) -> list[tuple[str, Row]]:
+    """What was found of a video, and its first clips."""
+    if not warehouse.exists(video_signals.TABLE):
+        return []
+    found = _rows(warehouse, video_signals.TABLE, media)
+    cut = warehouse.read(clips.TABLE).where(media).orderBy("signal_set", "clip_index").limit(MOST)
+    told = [row.asDict(recursive=True) for row in cut.collect()]
+    return [(video_signals.TABLE, row) for row in found] + [(clips.TABLE, row) for row in told]
+
+
+def _of_video(found: Sequence[tuple[str, Row]]) -> str:
+    """What became of a video, in a line a signal set.
+
+    >>> _of_video([("silver.video_signals", {"status": "ok", "clips": 3})])
+    'cut into 3 clips, which no recipe judges yet'
+    """
+    told = [row for table, row in found if table == video_signals.TABLE]
+    return (
+        "; ".join(
+            f"cut into {row['clips']} clips, which no recipe judges yet"
+            if row["status"] == error_classes.OK
+            else f"quarantined: {row['status']} (score_videos)"
+            for row in told
+        )
+        or "registered: waits for score_videos"
+    )
 
 
 def _asked(warehouse: Warehouse, sample: Row) -> list[tuple[str, Row]]:

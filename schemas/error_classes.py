@@ -42,6 +42,14 @@ OF_FETCHES: Final = {  # met by fetch
     "response_too_large": "more bytes than the configured limit, or a bomb once decompressed",
     "hash_mismatch": "the bytes are not those that the dump's own hash names",
 }
+OF_VIDEOS: Final = {  # met where videos are decoded
+    "no_frames": "a video of which no frame can be decoded",
+    "codec_refused": "a codec that is not decoded: unknown, or seldom looked after",
+    "corrupt_video": "a video that a signal failed on",
+    "truncated_video": "a video of which the end is missing, or cannot be read",
+    "wrong_duration": "a video that is whole, and much shorter than its header says",
+    "video_too_long": "longer than the configured limit, by its header or by its frames",
+}
 OF_SIGNALS: Final = {  # met where images and texts are scored
     "truncated_image": "image data that ends early",
     "corrupt_image": "image data that the decoder refuses",
@@ -51,5 +59,5 @@ OF_SIGNALS: Final = {  # met where images and texts are scored
     "media_gone": "media kept by reference whose bytes its dump no longer holds where they were",
     "text_not_scored": "a text that a text signal failed on",
 }
-ERROR_CLASSES: Final = {**OF_SHARDS, **OF_ITEMS, **OF_FETCHES, **OF_SIGNALS}
+ERROR_CLASSES: Final = {**OF_SHARDS, **OF_ITEMS, **OF_FETCHES, **OF_VIDEOS, **OF_SIGNALS}
 OK: Final = "ok"

@@ -109,12 +109,16 @@ class Isolated:
         with contextlib.suppress(OSError):  # the first answer, missing, says it better
             _send(self._control, pickle.dumps((task, limits.memory_bytes)))
 
-    def __call__(self, contents: Sequence[bytes]) -> list[Any]:
+    def __call__(self, contents: Sequence[bytes], deadline_s: float | None = None) -> list[Any]:
         """What the task makes of each of the bytes: its value, or the error it raised.
 
         Several go to a child in one message; if they end it, each is worked on alone. If an item
         alone ends a child that has seen others, it gets a new one: what they left behind, or the
         kernel in need of memory, is not put down to it.
+
+        Args:
+            contents: the items.
+            deadline_s: for these, in place of that of the limits.
 
         Returns:
             One outcome an item, in order; ``Lost`` for one whose child crashed, or took too much
@@ -123,15 +127,18 @@ class Isolated:
         Raises:
             IsolationBroken: no child can be had.
         """
-        outcomes = self._outcomes(self._idle_child(), contents)
+        within_s = self._limits.deadline_s if deadline_s is None else deadline_s
+        if len(contents) == 1:
+            return [self._alone(contents[0], within_s)]
+        outcomes = self._outcomes(self._idle_child(), contents, within_s)
         if not isinstance(outcomes, Lost):
             return outcomes
-        return [self._alone(content) for content in contents]
+        return [self._alone(content, within_s) for content in contents]
 
-    def _alone(self, content: bytes) -> Any:
-        outcomes = self._outcomes(self._idle_child(), [content])
+    def _alone(self, content: bytes, deadline_s: float) -> Any:
+        outcomes = self._outcomes(self._idle_child(), [content], deadline_s)
         if isinstance(outcomes, Lost) and outcomes.error_class != "decoder_timeout":  # once is dear
-            outcomes = self._outcomes(self._fork(), [content])
+            outcomes = self._outcomes(self._fork(), [content], deadline_s)
         return outcomes if isinstance(outcomes, Lost) else outcomes[0]
 
     def close(self) -> None:
@@ -148,14 +155,16 @@ class Isolated:
         except IndexError:
             return self._fork()
 
-    def _outcomes(self, child: _Child, contents: Sequence[bytes]) -> list[Any] | Lost:
+    def _outcomes(
+        self, child: _Child, contents: Sequence[bytes], deadline_s: float
+    ) -> list[Any] | Lost:
         try:
-            outcomes = _unpack(child.ask(contents, self._limits.deadline_s))
+            outcomes = _unpack(child.ask(contents, deadline_s))
             if len(outcomes) != len(contents):
                 raise ValueError(f"{len(outcomes)} answers to {len(contents)} items")
         except TimeoutError:
             self._end(child)
-            return Lost("decoder_timeout", f"no answer within {self._limits.deadline_s:g} s")
+            return Lost("decoder_timeout", f"no answer within {deadline_s:g} s")
         except (OSError, EOFError):
             return self._verdict(self._end(child))
         except Exception as error:  # whatever a child with damaged memory writes

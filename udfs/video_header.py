@@ -1,25 +1,26 @@
 """The facts of a video from its container's header; no picture and no sound is decoded."""
 
-import ctypes
-import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import BinaryIO, Final
 
-import av
-import av.container.core
-import av.logging
-
-from udfs.refused import Refused
+from udfs.video_container import (
+    HEADER_BLOCK_BYTES,
+    BoundedFile,
+    codec_name,
+    first_pictures,
+    is_known,
+    opened,
+    rotation_deg,
+)
+from udfs.video_container import VideoRefused as VideoRefused
 
 VERSION: Final = "video_header/1"  # raised whenever the same bytes would give other facts
 SNIFFED_BYTES: Final = 4096  # chosen: a block; the longest signature below needs 389
 # The demuxer of each type, by the name that FFmpeg knows it by (`ffmpeg -demuxers`).
-_DEMUXERS: Final = {
+DEMUXERS: Final = {
     "video/mp4": "mov",  # RFC 4337
     "video/quicktime": "mov",  # IANA, Apple QuickTime File Format
     "video/3gpp": "mov",  # RFC 3839
@@ -30,7 +31,7 @@ _DEMUXERS: Final = {
     "video/mp2t": "mpegts",  # RFC 3555 §4.2.9
     "video/mpeg": "mpeg",  # a program stream; RFC 2046 §5.4
 }
-VIDEO_TYPES: Final = frozenset(_DEMUXERS)
+VIDEO_TYPES: Final = frozenset(DEMUXERS)
 _EXTENSIONS: Final = {
     **dict.fromkeys((".mp4", ".m4v"), "video/mp4"),
     **dict.fromkeys((".mov", ".qt"), "video/quicktime"),
@@ -56,40 +57,10 @@ _PACK: Final = b"\x00\x00\x01\xba"  # ISO/IEC 13818-1 §2.5.3.3: pack_start_code
 # Chosen: the moov of ten hours of video and sound takes about 25 MB.
 MAX_READ_BYTES: Final = 32 * 2**20
 _BUFFER_BYTES: Final = 4096  # chosen: what is read too much behind each seek
-# Chosen: a sample of an index takes FFmpeg 24 bytes, so that six hours at 30 fps fit. A header of
-# 4 KB can declare an index of 2**32 samples, which is filled in before anything is checked;
-# beyond the limit FFmpeg goes on without the index, and the header is still told.
-_MAX_BLOCK_BYTES: Final = 16 * 2**20
-_ANY_BLOCK_BYTES: Final = 2**31 - 1  # FFmpeg's own: libavutil/mem.c, max_alloc_size
-_OPTIONS: Final = {
-    "probesize": "5000000",  # bytes; FFmpeg's own: ffmpeg-formats, "Format Options"
-    "analyzeduration": "5000000",  # microseconds; likewise
-    # Nothing a header names is opened: not a reference to another file, nor by any protocol.
-    "protocol_whitelist": "none",
-    "enable_drefs": "0",
-    # No decoder is opened but those that alone know the size, as FFmpeg's mov demuxer passes it
-    # on to them (libavformat/mov.c, mov_finalize_stsd_codec).
-    "codec_whitelist": "mpeg4,h263,h261",
-}
-# Each stream of an MP4 has an index. Chosen: cameras write up to eight streams, discs and films
-# with many languages, subtitles and fonts more; FFmpeg's own limit is 1000.
-_MAX_STREAMS: Final = {"mov": "16", "matroska": "256"}
-_ROTATION: Final = re.compile(r"^ +display ?matrix: rotation of (-?[0-9.]+) degrees", re.I | re.M)
-_STREAM: Final = re.compile(r"^ +Stream #0:([0-9]+)", re.M)
 _MAX_DURATION_S: Final = 7 * 24 * 3600.0  # chosen: more is a broken clock
 _MAX_FPS: Final = 1000.0  # chosen: more is a time base, not a rate
 _VARIES: Final = 0.01  # chosen: Matroska rounds times to milliseconds
 _UNSET_YEARS: Final = (1904, 1970)  # the epochs of MP4 and Unix: a clock that was never set
-_NO_PICTURES: Final = (
-    av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
-)  # cover art
-
-_max_alloc = ctypes.CDLL(av.container.core.__file__).av_max_alloc  # PyAV has no word for it
-_max_alloc.argtypes, _max_alloc.restype = [ctypes.c_size_t], None
-
-
-class VideoRefused(Refused):
-    """Bytes that are no video, or whose header cannot be told."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +160,8 @@ def header(stream: BinaryIO, *, size_bytes: int, max_pixels: int) -> VideoHeader
     """
     if not size_bytes:
         raise VideoRefused("empty_media", "0 bytes")
-    file = _Bounded(stream, size_bytes)
+    told = f"the header is not told by {MAX_READ_BYTES} bytes"
+    file = BoundedFile(stream, size_bytes, max_read_bytes=MAX_READ_BYTES, told=told)
     file.seek(0)
     mime = video_type(file.read(SNIFFED_BYTES))
     file.check()
@@ -197,8 +169,7 @@ def header(stream: BinaryIO, *, size_bytes: int, max_pixels: int) -> VideoHeader
         raise VideoRefused("not_a_video", "the first bytes are of no accepted container")
     file.seek(0)
     try:
-        with _small_blocks():
-            found = _opened(file, mime)
+        found = _told(file, mime)
     except VideoRefused:
         file.check()  # what was read may have ended there
         raise
@@ -216,118 +187,29 @@ def header(stream: BinaryIO, *, size_bytes: int, max_pixels: int) -> VideoHeader
     return found
 
 
-class _Bounded:
-    """A file of a known size, of which only so many bytes may be asked for.
-
-    It ends at its first error, which ``check`` raises: PyAV prints what is raised meanwhile.
-    """
-
-    def __init__(self, stream: BinaryIO, size_bytes: int) -> None:
-        self._stream = stream
-        self._size = size_bytes
-        self._at = 0
-        self._asked = 0
-        self._error: Exception | None = None
-
-    def read(self, size: int) -> bytes:
-        self._asked += size  # not what came: at the end of a file that is nothing, for ever
-        if self._asked > MAX_READ_BYTES:
-            told = f"the header is not told by {MAX_READ_BYTES} bytes"
-            self._error = self._error or VideoRefused("damaged_video", told)
-        if self._error is not None:
-            return b""
-        try:
-            content = self._stream.read(max(0, min(size, self._size - self._at)))
-        except Exception as error:
-            self._error = error
-            return b""
-        self._at += len(content)
-        return content
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """The new position, or -1 where there is no such."""
-        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}
-        position = starts.get(whence, 0) + offset
-        if self._error is not None or whence not in starts or position < 0:
-            return -1
-        try:
-            self._at = self._stream.seek(position)
-        except Exception as error:
-            self._error = error
-            return -1
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def check(self) -> None:
-        """Raise what a read or seek has met."""
-        if self._error is not None:
-            raise self._error
-
-
-@contextmanager
-def _small_blocks() -> Iterator[None]:
-    """Bound what FFmpeg allocates at a time; process-wide, so only for the moment."""
-    _max_alloc(_MAX_BLOCK_BYTES)
-    try:
-        yield
-    finally:
-        _max_alloc(_ANY_BLOCK_BYTES)
-
-
-def _opened(file: _Bounded, mime: str) -> VideoHeader:
-    # The demuxer is forced: one that FFmpeg guesses could be a playlist's (hls, dash, concat),
-    # and hostile bytes would have it read other files and hosts. So are the demuxers within it.
-    demuxer = _DEMUXERS[mime]
-    options = _OPTIONS | {
-        "format_whitelist": demuxer,
-        "max_streams": _MAX_STREAMS.get(demuxer, "64"),
-    }
-    with av.open(
-        file,
-        mode="r",
-        format=demuxer,
-        options=options,
-        metadata_errors="replace",
-        buffer_size=_BUFFER_BYTES,
-        io_open=_nothing_else,
+def _told(file: BoundedFile, mime: str) -> VideoHeader:
+    demuxer = DEMUXERS[mime]
+    with opened(
+        file, demuxer, buffer_bytes=_BUFFER_BYTES, max_block_bytes=HEADER_BLOCK_BYTES
     ) as container:
-        videos = [s for s in container.streams.video if not s.disposition & _NO_PICTURES]
-        if not videos:
-            raise VideoRefused("not_a_video", "a container without a video stream")
-        video, audios = videos[0], container.streams.audio
+        video, audios = first_pictures(container), container.streams.audio
         fps = _rate(video.average_rate)
         clock = _rate(video.base_rate)
         return VideoHeader(
             mime=mime,
             container=demuxer,
             duration_s=_duration_s(container.duration),
-            width_px=video.width if _known(video) else 0,
-            height_px=video.height if _known(video) else 0,
+            width_px=video.width if is_known(video) else 0,
+            height_px=video.height if is_known(video) else 0,
             fps=fps,
             is_variable_fps=abs(fps - clock) > _VARIES * clock if fps and clock else None,
-            rotation_deg=_rotation_deg(container, video),
-            video_codec=_codec(video),
-            audio_codec=_codec(audios[0]) if audios else None,
+            rotation_deg=rotation_deg(container, video),
+            video_codec=codec_name(video),
+            audio_codec=codec_name(audios[0]) if audios else None,
             audio_streams=len(audios),
             subtitle_streams=len(container.streams.subtitles),
             created_at=_created_at(container.metadata.get("creation_time", "")),
         )
-
-
-def _nothing_else(*_asked: object) -> None:
-    raise PermissionError("a header opens no other file")
-
-
-def _known(stream: av.stream.Stream) -> bool:
-    # Of a codec that FFmpeg cannot decode, PyAV has no context; its types do not say so.
-    context: object | None = stream.codec_context
-    return context is not None
-
-
-def _codec(stream: av.stream.Stream) -> str:
-    return stream.codec_context.codec.canonical_name if _known(stream) else "unknown"
 
 
 def _duration_s(microseconds: int | None) -> float | None:
@@ -338,34 +220,6 @@ def _duration_s(microseconds: int | None) -> float | None:
 def _rate(rate: object) -> float | None:
     fps = float(rate or 0)  # type: ignore[arg-type]
     return fps if 0 < fps <= _MAX_FPS else None
-
-
-def _rotation_deg(container: av.container.InputContainer, video: av.stream.Stream) -> int:
-    # PyAV shows a stream's display matrix only in FFmpeg's dump, which is written as a log.
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.INFO)
-    try:
-        parts = _STREAM.split(container.dumps_format())  # type: ignore[attr-defined]
-    finally:
-        av.logging.set_level(level)
-    of_stream = dict(zip(parts[1::2], parts[2::2], strict=True)).get(str(video.index), "")
-    matrix = _ROTATION.search(of_stream)
-    if matrix:
-        return _quarter(-float(matrix[1]))  # the matrix turns counter-clockwise
-    tags = {name.lower(): value for name, value in video.metadata.items()}
-    try:
-        return _quarter(float(tags.get("rotate", "0")))  # older Matroska files
-    except (ValueError, OverflowError):
-        return 0
-
-
-def _quarter(degrees: float) -> int:
-    """The nearest quarter turn.
-
-    >>> [_quarter(degrees) for degrees in (-90.0, 89.6, 0.0, 450.0)]
-    [270, 90, 0, 90]
-    """
-    return round(degrees / 90) * 90 % 360
 
 
 def _created_at(said: str) -> datetime | None:

@@ -18,7 +18,7 @@ from typing import Final, Literal
 import numpy as np
 from PIL import Image
 
-from jobs.demo import trouble, truth
+from jobs.demo import films, trouble, truth
 from jobs.demo.photographs import PHOTOGRAPHS
 from jobs.demo.scenes import Scene, caption, draw, mismatched, render
 from jobs.demo.trouble import File, Maker
@@ -26,6 +26,7 @@ from udfs.language import NOLANG, Language, lid_176
 
 MIN_SCENES: Final = 20  # chosen: enough originals for the copies of `Plants.small`
 BROKEN_SHARD: Final = "demo-broken.tar"
+VIDEO_SHARD: Final = "demo-videos.tar"
 
 _SIDES_PX: Final = (200, 512)  # chosen: a half-size copy keeps 100 px, no aspect ratio reaches 3
 _SMALL_PX: Final = (40, 40)  # below the 64 px that the demo's configuration asks
@@ -39,7 +40,7 @@ _PROGRESS_EVERY: Final = 200  # chosen: a line every two seconds or so
 _BROKEN_BYTES: Final = 10_000  # chosen: longer than the shortest tar, 1,024 bytes
 _MIN_SCENES_PER_SHARD: Final = 4  # chosen: room for a key and its repetition further on
 
-Fate = Literal["scored", "rejected", "quarantined"]
+Fate = Literal["scored", "rejected", "quarantined", "cut"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,7 @@ class _Entry:
     files: tuple[File, ...]  # the image first, if there is one
     fate: Fate = "scored"
     cause: str | None = None  # the rejection's reason or the quarantine's error class
+    cuts: tuple[int, ...] | None = None  # of a video: the frames that shots begin with by a cut
     scene: Scene | None = None
     original: "_Entry | None" = None
     hamming: int | None = None
@@ -146,6 +148,10 @@ def write(
     _cut_in_last_member(path)  # of the last shard
     (folder / BROKEN_SHARD).write_bytes(rng.bytes(_BROKEN_BYTES))
     lines.append(_line(BROKEN_SHARD, None, 0, _quarantined("unreadable_shard"), {}))
+    videos = list(_videos(rng))
+    _write_shard(folder / VIDEO_SHARD, videos)
+    lines += _truth(VIDEO_SHARD, videos, {})
+    progress(f"{VIDEO_SHARD}: {len(videos)} videos")
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / truth.FILE_NAME).write_text(text, encoding="utf-8")
 
@@ -397,6 +403,19 @@ def _bad_members(gallery: _Gallery, count: int) -> Iterator[_Entry]:
         yield replace(_quarantined("unsafe_member_type", *sound()), first_type=link)
 
 
+def _videos(rng: np.random.Generator) -> Iterator[tuple[str, _Entry]]:
+    """Films with known cuts, and damaged ones; the caption is that of the first shot."""
+    for number, of in enumerate(films.FILMS.values()):
+        scene, content = films.film(of, rng)
+        files = (File("mp4", content), _text(caption(scene, rng)))
+        entry = _Entry(group="video", files=files, fate="cut", cuts=of.cuts)
+        yield f"video_{number}", entry
+    for error_class, (container, damaged) in films.DAMAGED.items():
+        scene, content = films.film(films.FILMS["one shot"], rng, container=container)
+        file = File("mkv" if container == "matroska" else "mp4", damaged(content))
+        yield error_class, _quarantined(error_class, file, _text(caption(scene, rng)))
+
+
 def _in_random_order(entries: Iterable[_Entry], rng: np.random.Generator) -> list[_Entry]:
     """The entries shuffled, each copy somewhere after its original."""
     places: dict[_Entry, float] = {}
@@ -464,5 +483,6 @@ def _line(
         "error_class": entry.cause if is_quarantined else None,
         "original": keys[entry.original] if entry.original else None,
         "hamming": entry.hamming,
-        "flags": {} if is_quarantined else truth.facts(*entry.files[0]),
+        "cuts": entry.cuts,
+        "flags": {} if is_quarantined or entry.cuts is not None else truth.facts(*entry.files[0]),
     }

@@ -10,9 +10,17 @@ from typing import Any, Final
 from jobs.media import COLUMNS, Files
 from jobs.recipe import Recipe
 from jobs.runtime.tables import Warehouse
-from schemas import gold
+from schemas import clips, gold
 
 KEPT: Final = "kept"
+# Of a table that is made when the first video comes.
+CLIPS: Final = """\
+SELECT begins_by, count(*) AS clips, round(sum(end_ms - start_ms) / 1000, 1) AS seconds,
+  count_if(is_static) AS static, count_if(has_audio) AS with_sound,
+  round(avg(motion_score), 3) AS mean_motion, round(avg(sharpness_mean), 1) AS mean_sharpness
+FROM silver.clips
+GROUP BY begins_by
+ORDER BY clips DESC, begins_by"""
 THUMBNAILS: Final = 12  # chosen: a sheet of 2 x 6 or 3 x 4, enough to see what a rule catches
 LANGUAGES: Final = 20  # chosen: what one looks through
 
@@ -26,6 +34,14 @@ BINS: Final = {
 BIN_WIDTHS: Final = {"clip_score": 0.02, "nsfw_score": 0.02, "sharpness": 0.1}
 # What stands in quarantine: retried inputs have another outcome by now, or wait for one.
 STANDING: Final = "ops.quarantine LEFT ANTI JOIN ops.retries USING (quarantine_id)"
+# The same by inputs: a video is refused once, whatever the number of samples that are it.
+REFUSED: Final = f"""(
+  SELECT stage, error_class FROM {STANDING} WHERE stage <> 'score_videos'
+  UNION ALL
+  SELECT refused.stage, refused.error_class
+  FROM (SELECT * FROM {STANDING} WHERE stage = 'score_videos') refused
+  JOIN bronze.samples USING (media_sha256)
+)"""
 
 
 @dataclass(frozen=True)
@@ -40,11 +56,14 @@ def measure(warehouse: Warehouse, recipe: Recipe, run_id: str) -> dict[str, Answ
     """Ask everything the page shows; tables must be registered in the session.
 
     Returns:
-        name of the question -> its answer; the names are those of `questions`.
+        name of the question -> its answer; the names are those of `questions`, and `clips` where
+        there are any.
     """
     ledger = ask(warehouse, _signal_set(recipe))
     signal_set = ledger.rows[0]["signal_set"] if ledger.rows else ""
-    asked = questions(recipe, run_id, signal_set)
+    asked = dict(questions(recipe, run_id, signal_set))
+    if warehouse.exists(clips.TABLE):
+        asked["clips"] = CLIPS
     return {"signal_set": ledger} | {name: ask(warehouse, sql) for name, sql in asked.items()}
 
 
@@ -103,8 +122,8 @@ JOIN silver.text_signals t
         "funnel": f"""\
 WITH refused AS (
   SELECT count(*) AS inputs, count_if(stage IN ('ingest', 'fetch')) AS before_bronze,
-    count_if(stage = 'fetch') AS by_fetch
-  FROM {STANDING}
+    count_if(stage = 'fetch') AS by_fetch, count_if(stage = 'score_videos') AS videos
+  FROM {REFUSED}
 ), turned_away AS (
   SELECT count(*) AS inputs, count_if(stage = 'fetch') AS by_fetch
   FROM ops.rejects WHERE reason <> 'already_present'
@@ -112,6 +131,8 @@ WITH refused AS (
   SELECT count(*) AS samples, count_if(batch LIKE '%.fetch') AS by_fetch FROM bronze.samples
 ), listed AS (
   SELECT count(DISTINCT sample_id) AS samples FROM bronze.urls
+), videos AS (
+  SELECT count_if(modality = 'video_text') AS samples FROM bronze.samples
 ), decided AS (
   SELECT count_if(NOT is_kept) AS rejected, count_if(is_kept) AS kept
   FROM ops.current_decisions WHERE {version}
@@ -121,9 +142,10 @@ SELECT
     + listed.samples - arrived.by_fetch - refused.by_fetch - turned_away.by_fetch AS met,
   refused.inputs AS quarantined,
   decided.rejected + turned_away.inputs AS rejected,
+  videos.samples - refused.videos AS videos,
   decided.kept AS kept,
   (SELECT count(*) FROM {gold.table(recipe.name)}) AS gold
-FROM refused, turned_away, arrived, listed, decided""",
+FROM refused, turned_away, arrived, listed, videos, decided""",
         "first_reasons": f"""\
 SELECT reason, count(*) AS samples
 FROM (
@@ -145,7 +167,7 @@ GROUP BY reason, other
 ORDER BY reason, other""",
         "quarantine": f"""\
 SELECT error_class, stage, count(*) AS inputs
-FROM {STANDING}
+FROM {REFUSED}
 GROUP BY error_class, stage
 ORDER BY inputs DESC, error_class""",
         **{

@@ -81,7 +81,8 @@ class Page:
     def funnel(self) -> Mapping[str, int]:
         """The funnel's numbers; `undecided` is what no outcome accounts for yet."""
         counted = self.answers["funnel"].rows[0]
-        outcomes = counted["quarantined"] + counted["rejected"] + counted["kept"]
+        names = ("quarantined", "rejected", "videos", "kept")
+        outcomes = sum(counted[name] for name in names)
         return {**counted, "undecided": counted["met"] - outcomes}
 
     @property
@@ -182,6 +183,7 @@ def figures(answers: Mapping[str, Answer], recipe: Recipe) -> dict[str, str]:
         ("met", counted["met"], plots.KEPT_COLOUR),
         ("quarantined", counted["quarantined"], plots.QUARANTINED_COLOUR),
         *rejected,
+        *([("videos", counted["videos"], plots.KEPT_COLOUR)] if counted["videos"] else []),
         ("kept", counted["kept"], plots.KEPT_COLOUR),
         ("in gold", counted["gold"], plots.KEPT_COLOUR),
     ]

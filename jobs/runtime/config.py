@@ -246,6 +246,42 @@ class Scoring(Section):
     )
 
 
+class Video(Section):
+    """How videos are cut into clips, and what one may take of the process that decodes it."""
+
+    # The detectors of `udfs.shots`: its own, and PySceneDetect's two; or clips of one length.
+    cut_by: Literal["robust", "content", "adaptive", "stride"] = "robust"
+    stride_s: float = Field(default=10.0, gt=0)  # cosmos-curate's, of clips of one length
+    is_key_aligned: bool = False  # clips begin with key frames, to be cut without encoding anew
+    min_clip_s: float = Field(default=2.0, ge=0)  # cosmos-curate's
+    max_clip_s: float = Field(
+        default=60.0,  # cosmos-curate's
+        gt=0,
+        le=600,  # chosen: the sampled frames of a clip are held at once
+    )
+    sample_fps: float = Field(default=2.0, gt=0, le=60)  # of frames that signals are measured on
+    max_pixels: int = Field(
+        default=4096 * 2304,  # chosen: 4K of cinema and of cameras; of 8K a decoder holds 1 GB
+        ge=1,
+        le=2**31 - 1,  # the JVM's largest int
+    )
+    max_duration_s: float = Field(default=4 * 3600.0, gt=0)  # chosen: longer than films
+    deadline_s: float = Field(default=60.0, gt=0)  # as of images; a video has more by its length
+    # Seconds more for each of its own. Chosen: 1080p is decoded by one busy core at three times
+    # its speed, 4K HEVC at a half.
+    deadline_factor: float = Field(default=4.0, ge=0)
+    memory_bytes: int = Field(default=1536 * 2**20, ge=128 * 2**20)  # chosen: 4K takes a third
+
+    @model_validator(mode="after")
+    def _can_be_cut(self) -> Self:
+        if self.max_clip_s < 2 * self.min_clip_s:
+            raise ValueError(
+                f"got max_clip_s {self.max_clip_s:g} with min_clip_s {self.min_clip_s:g}; allowed"
+                " at least twice as long, so that what is too long can be split"
+            )
+        return self
+
+
 class PHashSearch(Section):
     """How near the perceptual hashes of two images must be."""
 
@@ -387,6 +423,7 @@ class Config(Section):
     spark: Spark = Spark()
     ingest: Ingest = Ingest()
     scoring: Scoring = Scoring()
+    video: Video = Video()
     dedup: Dedup = Dedup()
     fetch: Fetch = Fetch()
     guard: Guard = Guard()

@@ -29,7 +29,7 @@ from pyspark.sql import functions as F
 
 from jobs.runtime.errors import BreakerOpen, CheckpointBusy, LedgerMismatch
 from jobs.runtime.session import setting
-from jobs.runtime.tables import Warehouse, conform
+from jobs.runtime.tables import ON_DEMAND, Warehouse, conform
 from schemas import batches, quarantine
 
 log: Final = logging.getLogger("sluice")
@@ -348,7 +348,11 @@ def process(
         "batch_id": batch.batch_id,
         **asdict(outcome),
         "input_versions": input_versions,
-        "output_versions": {table: batch.warehouse.version(table) for table in outputs},
+        "output_versions": {
+            table: batch.warehouse.version(table)
+            for table in outputs
+            if table not in ON_DEMAND or batch.warehouse.exists(table)
+        },
         "started_at": started_at,
         "duration_s": duration_s,
         "batch": batch.name,

@@ -17,6 +17,7 @@ from schemas import (
     batches,
     benchmark_items,
     centroids,
+    clips,
     contamination,
     coreset,
     decisions,
@@ -44,6 +45,7 @@ from schemas import (
     text_signals,
     tombstones,
     urls,
+    video_signals,
 )
 
 CONTRACTS: Final[Mapping[str, ModuleType]] = {
@@ -56,6 +58,8 @@ CONTRACTS: Final[Mapping[str, ModuleType]] = {
         fetches,
         image_signals,
         text_signals,
+        video_signals,
+        clips,
         signal_sets,
         pairs,
         documents,
@@ -93,6 +97,8 @@ ON_DEMAND: Final = frozenset(
         benchmark_items,
         contamination,
         reviews,
+        video_signals,
+        clips,
     )
 )
 CURRENT: Final = "current_"  # how the view of a revised table's newest rows is named

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from jobs import curate, cycle, recipe_diff, why
 from jobs.__main__ import app
-from jobs.demo import truth
+from jobs.demo import films, truth
 from jobs.runtime.errors import GateFailed
 from tests.e2e.conftest import Demo, versions
 
@@ -44,6 +44,9 @@ def fates(demo: Demo) -> dict[Entry, list[dict[str, Any]]]:
     for row in decided.collect():
         found.setdefault(entry(row), []).append(row.asDict())
     samples = {row.sample_id: row for row in read("bronze.samples").collect()}
+    cut = read("silver.video_signals").where("status = 'ok'").select("media_sha256", "clips")
+    for row in read("bronze.samples").join(cut, "media_sha256").collect():
+        found.setdefault(entry(row), []).append(row.asDict())
     for row in read("ops.quarantine").collect():
         refused = row.asDict()
         known = samples.get(row.sample_id)
@@ -64,7 +67,7 @@ def planted(demo: Demo) -> list[dict[str, Any]]:
     return truth.expected(demo.dump)
 
 
-def test_every_member_of_every_tar_is_decided_or_quarantined_exactly_once(
+def test_every_member_of_every_tar_is_decided_cut_or_quarantined_exactly_once(
     demo: Demo, fates: dict[Entry, list[dict[str, Any]]]
 ) -> None:
     listed = {(e.shard, e.sample_key, e.occurrence) for e in truth.listing(demo.dump)}
@@ -132,7 +135,7 @@ def test_copies_share_their_bytes_and_leave_one_survivor(
 
     assert media.count() == media.select("media_sha256").distinct().count()
     assert media.count() == read("bronze.samples").select("media_sha256").distinct().count()
-    assert signals.count() == media.count()
+    assert signals.count() == media.where("mime LIKE 'image/%'").count()
     copies = [p for p in planted if p["group"] in ("exact_copy", "media_copy")]
     assert Counter(p["group"] for p in copies) == {"exact_copy": 30, "media_copy": 30}
     by_key = {p["sample_key"]: fates[entry(p)][0] for p in planted if p["sample_key"]}
@@ -170,12 +173,33 @@ def test_odd_formats_are_scored_with_their_flags(
         assert {flag: found[flag] for flag in p["flags"]} == p["flags"], p
 
 
+def test_films_become_clips_that_begin_at_their_cuts(
+    demo: Demo, planted: list[dict[str, Any]], fates: dict[Entry, list[dict[str, Any]]]
+) -> None:
+    expected = [p for p in planted if p["fate"] == "cut"]
+    assert len(expected) == len(films.FILMS)
+    for p in expected:
+        (row,) = fates[entry(p)]
+        of_video = F.col("media_sha256") == row["media_sha256"]
+        found = demo.plan.warehouse.read("silver.clips").where(of_video).collect()
+        assert len(found) == row["clips"]
+        assert {clip.start_frame for clip in found} >= {0, *p["cuts"]}
+    (story,) = why.explain(demo.plan.warehouse, row["sample_id"])
+    assert story.fate == f"cut into {row['clips']} clips, which no recipe judges yet"
+    assert [table for table, _ in story.steps].count("silver.clips") == row["clips"]
+    broken = next(p for p in planted if p["error_class"] == "no_frames")
+    (story,) = why.explain(demo.plan.warehouse, fates[entry(broken)][0]["sample_id"])
+    assert story.fate == "quarantined: no_frames (score_videos)"
+
+
 def test_every_batch_adds_up_and_so_does_the_whole(demo: Demo) -> None:
     rows = demo.plan.warehouse.read("ops.batches").collect()
     for row in rows:
         assert row.rows_in == row.rows_kept + row.rows_rejected + row.rows_quarantined
     by_stage = {row.stage: row for row in rows}
-    assert by_stage["ingest"].rows_kept == by_stage["pair"].rows_in
+    videos = by_stage["score_videos"]
+    assert by_stage["ingest"].rows_kept == by_stage["pair"].rows_in + videos.rows_in
+    assert (videos.rows_kept, videos.rows_quarantined) == (len(films.FILMS), len(films.DAMAGED))
     assert by_stage["pair"].rows_kept == by_stage["dedup"].rows_in == by_stage["curate"].rows_in
     assert by_stage["curate"].rows_kept == by_stage["publish"].rows_kept
 
@@ -214,10 +238,12 @@ def test_the_same_dump_under_another_name_runs_no_model(demo: Demo, copy: Copy) 
     cycle.run(twice.plan, command="again")
 
     after = versions(twice.plan)
-    for table in ("bronze.media", "silver.image_signals"):
+    for table in ("bronze.media", "silver.image_signals", "silver.clips", "silver.video_signals"):
         assert after[table] == before[table], table
     assert after["silver.text_signals"] == before["silver.text_signals"]
-    assert {t: read(t).count() for t in counts} == {t: 2 * n for t, n in counts.items()}
+    doubled = {t: 2 * n for t, n in counts.items()}
+    doubled["ops.quarantine"] -= len(films.DAMAGED)  # a video is refused once, as it is decoded
+    assert {t: read(t).count() for t in counts} == doubled
     second = read("ops.decisions").join(
         read("bronze.samples").where("dump = 'again'").select("sample_id"), "sample_id"
     )
@@ -340,7 +366,9 @@ def test_the_report_adds_up(demo: Demo) -> None:
     funnel = numbers["funnel"]
 
     assert funnel["met"] == len(truth.listing(demo.dump))
-    assert funnel["met"] == funnel["quarantined"] + funnel["rejected"] + funnel["kept"]
+    outcomes = (funnel[name] for name in ("quarantined", "rejected", "videos", "kept"))
+    assert funnel["met"] == sum(outcomes)
+    assert funnel["videos"] == len(films.FILMS)
     assert funnel["gold"] == funnel["kept"]
 
 

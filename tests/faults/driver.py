@@ -142,6 +142,10 @@ POINTS: Final[dict[str, tuple[str, Point]]] = {
         after(Warehouse, "remove", lambda _, folder: folder.endswith("ingest")),
     ),
     "images are being scored": ("score_images", inside_the_image_operator),
+    "clips are committed and their videos not": (
+        "score_videos",
+        before(Batch, "append", _of("score_videos", "silver.video_signals")),
+    ),
     "pairs are committed and quarantine not": (
         "pair",
         before(Batch, "append", _of("pair", "ops.quarantine")),

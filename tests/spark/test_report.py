@@ -44,7 +44,10 @@ def decision(sample, reasons, version):
 
 @pytest.fixture(scope="module")
 def warehouse(spark, tmp_path_factory):
-    """2 kept, 4 rejected, 3 quarantined, 1 waits; beside them another recipe version and set."""
+    """2 kept, 4 rejected, 5 quarantined, 2 of them one video, another video, 1 waits.
+
+    Beside them another recipe version and set.
+    """
     for layer in ("bronze", "silver", "gold", "ops"):
         spark.sql(f"DROP DATABASE IF EXISTS {layer} CASCADE")  # what other tests registered
     filled = Warehouse(spark, str(tmp_path_factory.mktemp("warehouse")))
@@ -55,6 +58,10 @@ def warehouse(spark, tmp_path_factory):
         *(
             {"sample_id": s, "media_sha256": f"m{s}", "text_sha256": f"t{s}", "caption": f"<b>{s}"}
             for s in SAMPLES
+        ),
+        *(
+            {"sample_id": s, "media_sha256": m, "modality": "video_text"}
+            for s, m in (("x", "refused"), ("y", "refused"), ("z", "cut"))
         ),
     )
     append(
@@ -107,6 +114,8 @@ def warehouse(spark, tmp_path_factory):
         {"quarantine_id": "2", "stage": "pair", "error_class": "corrupt_image", "sample_id": "e"},
         {"quarantine_id": "3", "stage": "fetch", "error_class": "http_gone", "sample_id": "u"},
         {"quarantine_id": "4", "stage": "ingest", "error_class": "truncated_shard"},
+        {"quarantine_id": "5", "stage": "score_videos", "error_class": "no_frames"}
+        | {"media_sha256": "refused", "sample_id": "x"},
     )
     append(filled, "ops.retries", {"quarantine_id": "4"})
     append(filled, "bronze.urls", *({"sample_id": s} for s in ("u", "v", "w")))
@@ -153,7 +162,7 @@ def config(warehouse, tmp_path):
 
 
 def test_the_funnel_counts_each_input_once(answers):
-    counted = {"met": 10, "quarantined": 3, "rejected": 4, "kept": 2, "gold": 2}
+    counted = {"met": 13, "quarantined": 5, "rejected": 4, "videos": 1, "kept": 2, "gold": 2}
     assert answers["funnel"] == [counted]  # one url waits to be fetched
 
 
@@ -179,6 +188,7 @@ def test_a_reason_that_two_rules_gave_overlaps_once(answers):
 
 def test_quarantine_is_counted_by_class_and_stage(answers):
     assert answers["quarantine"] == [
+        {"error_class": "no_frames", "stage": "score_videos", "inputs": 2},  # one video, twice
         {"error_class": "corrupt_image", "stage": "pair", "inputs": 1},
         {"error_class": "empty_media", "stage": "ingest", "inputs": 1},
         {"error_class": "http_gone", "stage": "fetch", "inputs": 1},
@@ -226,7 +236,8 @@ def test_the_ledger_and_this_run_are_summed(answers):
 def test_a_version_that_decided_nothing_yet_has_a_funnel(warehouse):
     stricter = recipes.load("default", overrides={}, thresholds={"clip_score": 0.9})
     (counted,) = ask(warehouse, questions(stricter, RUN.run_id, "")["funnel"]).rows
-    assert counted == {"met": 10, "quarantined": 3, "rejected": 2, "kept": 0, "gold": 2}
+    told = {"met": 13, "quarantined": 5, "rejected": 2, "videos": 1, "kept": 0, "gold": 2}
+    assert counted == told
 
 
 def test_only_the_media_asked_for_are_fetched(warehouse):
@@ -238,7 +249,7 @@ def test_only_the_media_asked_for_are_fetched(warehouse):
 def test_the_page_is_written_with_its_figures_and_numbers(warehouse, config, tmp_path):
     index = report.write(warehouse, config, RECIPE, RUN, folder=tmp_path / "report")
     page = index.read_text()
-    assert "<b>10</b> met = <b>3</b> quarantined" in page
+    assert "<b>13</b> met = <b>5</b> quarantined" in page
     assert "&lt;b&gt;a" in page
     assert "demonstration model" in page
     assert page.count('alt="Blurred image"') == 2

@@ -96,7 +96,7 @@ def test_the_last_override_of_a_key_counts(load):
 def test_an_unknown_key_is_refused_with_the_likely_one_and_all_allowed(refusal):
     assert refusal(SMALLEST + "modls: {}") == (
         "configuration got modls; did you mean models? allowed warehouse, dumps, models, signals,"
-        " recipe, quality, lineage, spark, ingest, scoring, dedup, fetch, guard, breaker"
+        " recipe, quality, lineage, spark, ingest, scoring, video, dedup, fetch, guard, breaker"
     )
     assert refusal(SMALLEST, "dumps.0.pth=x") == (
         "dumps.0 got pth; did you mean path? allowed name, path, format, options"

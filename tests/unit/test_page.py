@@ -20,7 +20,16 @@ RECIPE = recipes.load("default", overrides={}, thresholds={"clip_score": 0.21})
 RUN_ID = "ab" * 16
 ROWS = {
     "signal_set": [{"signal_set": "cafe"}],
-    "funnel": [{"met": 1345, "quarantined": 45, "rejected": 300, "kept": 1000, "gold": 990}],
+    "funnel": [
+        {
+            "met": 1345,
+            "quarantined": 45,
+            "rejected": 300,
+            "videos": 0,
+            "kept": 1000,
+            "gold": 990,
+        }
+    ],
     "first_reasons": [
         {"reason": "nsfw", "samples": 200},
         {"reason": "text_length", "samples": 100},
@@ -146,6 +155,23 @@ def test_a_funnel_with_a_gap_says_so(page, kept, said):
     assert said in plain(render(replace(page, answers={**page.answers, "funnel": funnel})))
 
 
+def test_clips_are_shown_where_there_are_any(page):
+    row = {"begins_by": "shot", "clips": 7, "seconds": 21.5, "static": 1, "with_sound": 2}
+    row |= {"mean_motion": 0.05, "mean_sharpness": 11.0}
+    shown = plain(render(replace(page, answers={**page.answers, "clips": Answer("Q", (row,))})))
+
+    assert "Clips of videos" in shown
+    assert "shot 7 21.5 1 2 0.05 11" in shown
+    assert "Clips of videos" not in plain(render(page))
+
+
+def test_videos_are_a_term_of_the_sum(page):
+    funnel = Answer("SELECT 1", ({**ROWS["funnel"][0], "met": 1348, "videos": 3},))
+    said = plain(render(replace(page, answers={**page.answers, "funnel": funnel})))
+    assert "300 rejected + 3 videos, which no recipe judges yet + 1,000 kept" in said
+    assert "not decided yet" not in said
+
+
 def test_every_question_is_shown_with_its_sql(page):
     said = plain(render(page))
     for answer in page.answers.values():
@@ -199,7 +225,7 @@ def test_the_run_is_linked_explained_or_said_to_be_untracked(page):
 
 def test_a_warehouse_in_which_nothing_was_decided_has_a_page(page):
     empty = {name: Answer(a.sql, ()) for name, a in page.answers.items()}
-    none = {"met": 0, "quarantined": 0, "rejected": 0, "kept": 0, "gold": 0}
+    none = {"met": 0, "quarantined": 0, "rejected": 0, "videos": 0, "kept": 0, "gold": 0}
     empty["funnel"] = Answer("SELECT 1", (none,))
     empty["this_run"] = Answer("SELECT 1", ({"batches": 0, "rows_in": 0},))
     shown = replace(page, answers=empty, figures=pages.figures(empty, RECIPE), sheets={})

@@ -1,0 +1,60 @@
+"""A video where it lies: opened, looked at once, and verified; this runs in a child process."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+from jobs.sources.entry import EntryRefused
+from jobs.sources.place import Place
+from udfs.clips import Found
+from udfs.refused import Refused
+from udfs.verified_stream import VerifiedStream
+
+
+@dataclass(frozen=True)
+class Look:
+    """From where a video lies to what one pass over it finds; needs neither Spark nor networks.
+
+    Attributes:
+        measure: takes the stream and the row that names it.
+    """
+
+    measure: Callable[[BinaryIO, Mapping[str, Any]], Found]
+
+    def __call__(self, content: bytes) -> Found:
+        """What is found of a video.
+
+        The stream is hashed as it is read. Whatever came of bytes that are not the video's, or
+        are there no more, is told as that alone.
+
+        Args:
+            content: columns of `udfs.video_signals.COLUMNS` as JSON.
+
+        Raises:
+            Refused: as `media_gone`, or as the video itself is.
+        """
+        video = json.loads(content)
+        gone = Refused("media_gone", "its dump no longer holds these bytes")
+        try:
+            file = Place(video["root"], video["path"]).open()
+        except (OSError, EntryRefused, TypeError):  # no place at all: the bytes are elsewhere
+            raise gone from None
+        with file:
+            stream = VerifiedStream(
+                file, offset_bytes=video["offset_bytes"], size_bytes=video["size_bytes"]
+            )
+            failure: Exception | None = None
+            try:
+                found = self.measure(cast(BinaryIO, stream), video)
+            except Exception as error:  # whatever the bytes do to a decoder
+                failure = error
+            try:
+                is_same = stream.matches(video["media_sha256"])
+            except Exception:  # what the file raised meanwhile
+                is_same = False
+        if not is_same:
+            raise gone
+        if failure is not None:
+            raise failure
+        return found
