@@ -38,7 +38,9 @@ class ShotConfig:
     floor: float = 0.05
     gradual_floor: float = 0.04
     stays: float = 0.5  # chosen: of a cut it is nearly all, after a flash in a pan about 0.1
-    lone: float = 1.6  # measured: cuts between fast pans 1.7 and more, the start of a pan 1.1
+    lone: float = (
+        1.6  # chosen: rendered cuts between fast pans have 1.7 and more, a pan that starts 1.1
+    )
     beside_frames: int = 3  # chosen: pictures at 10 fps in a video at 30 come in threes
     window_frames: int = 121  # chosen: four seconds, of which no shot's beginning is half
     dark: float = 12 / 255  # PySceneDetect's ThresholdDetector
