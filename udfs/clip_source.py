@@ -1,0 +1,316 @@
+"""What clips are cut from: the packets, pictures and sound of a video as it stores them, in one pass.
+
+Frames have the indices and times that ``udfs.video_frames`` gives them, by the same rules.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, BinaryIO, Final
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from udfs.video_container import (
+    BoundedFile,
+    VideoRefused,
+    first_pictures,
+    opened,
+    rotation_deg,
+)
+from udfs.video_frames import (
+    _BUFFER_BYTES,
+    _HELD_SOUND_S,
+    _INDEX_BLOCK_BYTES,
+    _MOST_READ,
+    _READ_ANYWAY_BYTES,
+    _RESTART_S,
+    Limits,
+    _check_codec,
+    _check_pixels,
+    _nominal_s,
+    _sound_of,
+    _Times,
+    _too_long,
+)
+from udfs.video_header import DEMUXERS, SNIFFED_BYTES, video_type
+
+_MOST_HZ: Final = 48_000  # chosen: what films and the web have; sound of more is brought to it
+_MOST_ASKED: Final = 1024  # chosen: packets before the first picture; H.264 reorders 16
+Samples = npt.NDArray[np.float32]
+Packet = Any  # PyAV's is generic over the streams; a pass mixes them
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A frame as it is stored.
+
+    Attributes:
+        index: from 0, in the order in which frames are shown.
+        ticks: its time in ticks of its stream, from 0 at the first; each is later than the last.
+        time_ms: the same in ms, rounded.
+        frame: PyAV's, not turned.
+    """
+
+    index: int
+    ticks: int
+    time_ms: int
+    frame: av.VideoFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A stretch of sound.
+
+    Attributes:
+        at_s: when it begins, in seconds from the first frame; it may be before that.
+        samples: float32 (channels, n).
+    """
+
+    at_s: Fraction
+    samples: Samples
+
+
+class _Clock(_Times):
+    """The times of frames, to the tick."""
+
+    def __init__(self, nominal_s: Fraction, tick_s: Fraction) -> None:
+        super().__init__(nominal_s, tick_s)
+        self._before = -1
+
+    @property
+    def ticks(self) -> int:
+        """Of the latest frame."""
+        self._before = max(self._before, self._last or 0)
+        return self._before
+
+    def next_ticks(self, at: int | None, lasts: int) -> tuple[int, int]:
+        """The time of the next frame in ticks and in ms."""
+        before = self._before
+        time_ms = self.add(at, lasts)
+        self._before = before + 1  # two frames of one time: an encoder takes no such
+        return self.ticks, time_ms
+
+    @property
+    def end_ticks(self) -> int:
+        """When the latest frame ends."""
+        return self.ticks + self._lasts
+
+
+class Source:
+    """A video that is open: go over its packets, or over its pictures and sound, once.
+
+    Attributes:
+        video: the stream of pictures.
+        sound: that of sound, null without one that can be decoded.
+        tick_s: the unit of the pictures' times.
+        rotation_deg: clockwise, what shows the pictures upright.
+        rate_hz: of the sound that is given.
+        layout: of its channels: "mono" or "stereo".
+    """
+
+    def __init__(
+        self, file: BoundedFile, container: av.container.InputContainer, limits: Limits
+    ) -> None:
+        """Begin a pass; ``opened_source`` does."""
+        self._file, self._container, self._limits = file, container, limits
+        self.video = first_pictures(container)
+        _check_codec(self.video)
+        context = self.video.codec_context
+        context.thread_count = 1
+        context.options = {"max_pixels": str(limits.max_pixels)}
+        _check_pixels(context.width * context.height, limits)
+        self.sound = _sound_of(container)
+        self.tick_s = self.video.time_base or Fraction(1, 1000)
+        self.rotation_deg = rotation_deg(container, self.video)
+        hertz = (self.sound and self.sound.codec_context.sample_rate) or 0
+        channels = self.sound.codec_context.channels if self.sound else 0
+        self.rate_hz = hertz if 8000 <= hertz <= _MOST_HZ else _MOST_HZ
+        self.layout = "mono" if channels == 1 else "stereo"
+        self._clock = _Clock(_nominal_s(self.video), self.tick_s)
+        self._begin: int | None = None  # the first frame's own time
+        self._frames = 0
+        self._resampler = self._new_resampler()
+        self._held: deque[Heard] = deque()
+        self._heard_end_s: Fraction | None = None
+        self._heard_shift_s = Fraction(0)
+
+    @property
+    def end_ticks(self) -> int:
+        """When the latest picture ends."""
+        return self._clock.end_ticks
+
+    def packets(self) -> Iterator[Packet]:
+        """The packets of both streams as they lie; none after the first that cannot be read.
+
+        Raises:
+            OSError: what the stream itself raises, as it is.
+        """
+        streams = [self.video, *([self.sound] if self.sound else [])]
+        packets = self._container.demux(streams)
+        while True:
+            try:
+                packet = next(packets, None)
+            except Exception:  # FFmpeg's errors are of a dozen types
+                packet = None
+            with contextlib.suppress(VideoRefused):  # it was asked for too much: what came is good
+                self._file.check()
+            if packet is None:
+                return
+            yield packet
+
+    def is_of_video(self, packet: Packet) -> bool:
+        """Whether a packet is of pictures."""
+        return bool(packet.stream.index == self.video.index)
+
+    def parts(self) -> Iterator[Picture | Heard]:
+        """The pictures in the order in which they are shown, and the sound beside them.
+
+        Sound comes once the pictures have reached its end, or later.
+
+        Raises:
+            VideoRefused: it is longer than the limits.
+            OSError: what the stream itself raises, as it is.
+        """
+        for packet in self.packets():
+            if self.is_of_video(packet):
+                yield from self._pictures(packet)
+            else:
+                self._hear(packet)
+            yield from self._due()
+        yield from self._pictures(None)  # what the decoder still holds
+        yield from self._due(is_end=True)
+
+    def asked_begin(self) -> tuple[int, Iterator[Packet]]:
+        """The own time of the first frame that is shown, and all packets from the first.
+
+        Only so many are decoded as tell it. Raises ``VideoRefused`` if no frame comes.
+        """
+        packets, seen = self.packets(), list[Packet]()
+        for packet in packets:
+            seen.append(packet)
+            pictures = self._decoded(packet) if self.is_of_video(packet) else []
+            if not pictures and len(seen) < _MOST_ASKED:
+                continue
+            if pictures:
+                at = pictures[0].pts if pictures[0].pts is not None else pictures[0].dts
+                return at or 0, _chained(seen, packets)
+            break
+        raise VideoRefused("no_frames", f"0 frames in {len(seen)} packets; allowed at least one")
+
+    def _decoded(self, packet: Packet | None) -> list[av.VideoFrame]:
+        try:
+            return self.video.codec_context.decode(packet)
+        except Exception:  # a damaged packet costs its own frames
+            return []
+
+    def _pictures(self, packet: Packet | None) -> Iterator[Picture]:
+        for frame in self._decoded(packet):
+            _check_pixels(frame.width * frame.height, self._limits)
+            at = frame.pts if frame.pts is not None else frame.dts
+            if self._begin is None:
+                self._begin = at or 0
+            ticks, time_ms = self._clock.next_ticks(
+                None if at is None else at - self._begin, frame.duration
+            )
+            most_ms = self._limits.max_seconds * 1000
+            if time_ms > most_ms or self._frames >= self._limits.max_frames:
+                raise VideoRefused("video_too_long", _too_long(time_ms, self._frames, self._limits))
+            self._frames += 1
+            yield Picture(self._frames - 1, ticks, time_ms, frame)
+
+    def _new_resampler(self) -> av.AudioResampler:
+        return av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate_hz)
+
+    def _hear(self, packet: Packet) -> None:
+        try:
+            for heard in packet.decode():
+                self._resample(heard)
+            if not packet.size:  # the last one: what the resampler still holds
+                self._resample(None)
+        except Exception:  # also where the channels or the rate change midway: begun anew
+            self._resampler = self._new_resampler()
+
+    def _resample(self, heard: av.AudioFrame | None) -> None:
+        for part in self._resampler.resample(heard):
+            samples = np.nan_to_num(part.to_ndarray()).astype(np.float32, copy=False)
+            at_s = Fraction(part.pts or 0) * (part.time_base or Fraction(1, self.rate_hz))
+            at_s += self._heard_shift_s
+            end_s = self._heard_end_s
+            if end_s is not None and at_s < end_s - _RESTART_S:  # its clock was set anew
+                self._heard_shift_s += end_s - at_s
+                at_s = end_s
+            self._heard_end_s = at_s + Fraction(samples.shape[1], self.rate_hz)
+            self._held.append(Heard(at_s, samples))
+            if at_s - self._held[0].at_s > _HELD_SOUND_S:
+                self._held.popleft()
+
+    def _due(self, *, is_end: bool = False) -> Iterator[Heard]:
+        if self._begin is None:
+            return
+        begin_s, now_s = self._begin * self.tick_s, self._clock.ticks * self.tick_s
+        while self._held:
+            at_s, samples = self._held[0].at_s - begin_s, self._held[0].samples
+            if at_s + Fraction(samples.shape[1], self.rate_hz) > now_s and not is_end:
+                return
+            self._held.popleft()
+            yield Heard(at_s, samples)
+
+
+@contextmanager
+def opened_source(
+    stream: BinaryIO, *, size_bytes: int, limits: Limits = Limits()
+) -> Iterator[Source]:
+    """A video, opened for one pass.
+
+    Args:
+        stream: the file, which can be sought; nothing behind ``size_bytes`` is read.
+        size_bytes: its size.
+        limits: what it may take.
+
+    Raises:
+        VideoRefused: empty, no video, damaged, too large, or of a codec that is not decoded.
+        OSError: what the stream itself raises, as it is.
+    """
+    if not size_bytes:
+        raise VideoRefused("empty_media", "0 bytes")
+    most = _MOST_READ * size_bytes + _READ_ANYWAY_BYTES
+    told = f"{most} bytes were asked for of {size_bytes}"
+    file = BoundedFile(stream, size_bytes, max_read_bytes=most, told=told)
+    file.seek(0)
+    mime = video_type(file.read(SNIFFED_BYTES))
+    file.check()
+    if mime is None:
+        raise VideoRefused("not_a_video", "the first bytes are of no accepted container")
+    file.seek(0)
+    with contextlib.ExitStack() as stack:
+        try:
+            container = stack.enter_context(
+                opened(
+                    file,
+                    DEMUXERS[mime],
+                    buffer_bytes=_BUFFER_BYTES,
+                    max_block_bytes=_INDEX_BLOCK_BYTES,
+                )
+            )
+            source = Source(file, container, limits)
+        except VideoRefused:
+            file.check()  # what was read may have ended there
+            raise
+        except Exception as error:  # FFmpeg's errors are of a dozen types
+            file.check()
+            detail = f"the demuxer refuses the header: {type(error).__name__}"
+            raise VideoRefused("damaged_video", detail) from None
+        file.check()
+        yield source
+
+
+def _chained(seen: list[Packet], packets: Iterator[Packet]) -> Iterator[Packet]:
+    seen.reverse()
+    while seen:  # none is kept once it is given
+        yield seen.pop()
+    yield from packets
