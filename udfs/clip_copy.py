@@ -21,7 +21,7 @@ _MOST_HELD: Final = 64  # chosen: packets that may be references; H.264 reorders
 
 
 def extension_of(source: Source) -> str:
-    """ "mp4" if it can hold both streams, else "mkv"."""
+    """What a file of the source's streams is: "mp4" if that can hold them, else "mkv"."""
     streams = [source.video, *([source.sound] if source.sound else [])]
     return "mp4" if all(codec_name(stream) in _OF_MP4 for stream in streams) else "mkv"
 
@@ -56,10 +56,14 @@ class ClipCopy:
         self._source, self.span = source, span
         self._begin, self._base = begin, base
         self._file = ClipFile(extension_of(source))
-        # From the source's parameters, which no decoder of ours has touched.
         add = self._file.output.add_stream_from_template
         self._video = add(source.video, opaque=True)
+        self._video.codec_context.pix_fmt = source.video.codec_context.pix_fmt
         self._sound = add(source.sound, opaque=True) if source.sound else None
+        if self._sound is not None and source.sound is not None:
+            # A header that leaves it out: that of a transport stream.
+            self._sound.codec_context.sample_rate = source.sound.codec_context.sample_rate
+            self._sound.codec_context.layout = source.sound.codec_context.layout
         self._until_ms = span.end_ms  # frames from then on are left out
         self._held: deque[tuple[Packet, int]] = deque()
         self.frames, self.is_seen, self.is_heard = 0, False, source.sound is None

@@ -17,11 +17,13 @@ from udfs.spans import Span
 from udfs.video_container import VideoRefused, codec_name
 from udfs.video_frames import Limits
 
+_LIMITS, _ENCODING = Limits(), Encoding()
 _LATE_MS: Final = 10_000  # chosen: sound that comes later than its pictures by more is left out
 _RESTART_S: Final = 1  # as of frames: udfs/video_frames.py
 _OFF_MS: Final = 1  # times are rounded
 # Chosen: the packets between two key frames of a clip that is copied; 10 s of 8K at 200 Mb/s.
 _MOST_GROUP_BYTES: Final = 256 * 2**20
+_MOST_HEARD: Final = 10_000  # chosen: packets of sound; of AAC, three minutes
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,10 @@ def reencoded(
     *,
     size_bytes: int,
     spans: Sequence[Span],
-    encoding: Encoding = Encoding(),
+    encoding: Encoding = _ENCODING,
     stills: Collection[int] = frozenset(),
     still_side_px: int = STILL_SIDE_PX,
-    limits: Limits = Limits(),
+    limits: Limits = _LIMITS,
 ) -> Iterator[Clip]:
     """Clips of exactly the frames of their spans, each shown as long as in the video, and upright.
 
@@ -133,7 +135,7 @@ def copied(
     size_bytes: int,
     spans: Sequence[Span],
     max_group_bytes: int = _MOST_GROUP_BYTES,
-    limits: Limits = Limits(),
+    limits: Limits = _LIMITS,
 ) -> Iterator[Clip]:
     """Clips without encoding: from the last key frame that is not after the start.
 
@@ -263,17 +265,15 @@ class _Copying:
                 _told(clip.hear, packet, at_s)
 
     def _hear(self, packet: Packet) -> None:
-        assert self._sounds is not None
+        if self._sounds is None:
+            return
         moved = (shown(packet) + self._sounds.shift(packet)) * packet.time_base
         at_s = moved - self._begin * self._source.tick_s
         for clip in self.open:
             _told(clip.hear, packet, at_s)
         self._heard.append((packet, at_s))
-        while at_s - self._heard[0][1] > _LATE_MS / 1000 and len(self._heard) > _MOST_HEARD:
+        while len(self._heard) > _MOST_HEARD:
             self._heard.popleft()
-
-
-_MOST_HEARD: Final = 10_000
 
 
 class _Steady:
@@ -346,9 +346,7 @@ def _is_over(clip: ClipEncoder | ClipCopy, now_ms: int) -> bool:
 
 
 def _still(picture: Picture, source: Source, side_px: int) -> Still:
-    return still(
-        picture.frame, picture.index, picture.time_ms, source.rotation_deg, side_px
-    )
+    return still(picture.frame, picture.index, picture.time_ms, source.rotation_deg, side_px)
 
 
 def _encoded(span: Span, clip: ClipEncoder, stills: list[Still], source: Source) -> Clip:

@@ -24,6 +24,7 @@ ENCODERS: Final = {
     "libopenh264": {"b": "4000000", "rc_mode": "quality", "allow_skip_frames": "0", **_EVERY},
 }
 _SOUND_CODEC: Final = "aac"
+_EVERY_SOUND: Final = {"flags": "+bitexact", "threads": "1"}
 _CHANNEL_BIT_RATE: Final = 64_000  # FFmpeg's own default for AAC, a channel
 _FULL_RANGE: Final = {"yuvj420p": "yuvj420p"}  # 8 bits of 4:2:0, but all 256 levels
 _PLAIN: Final = "yuv420p"  # what every reader takes; more bits or colours are brought to it
@@ -213,7 +214,10 @@ class _Upright:
 
 
 class _SoundTrack:
-    """The sound of a clip, each sample in its place: gaps are silence, what comes twice is left out."""
+    """The sound of a clip, each sample in its place.
+
+    Gaps are silence, what comes twice is left out.
+    """
 
     def __init__(self, file: ClipFile, source: Source, start_ms: int, end_ms: int) -> None:
         self._file, self._rate, self._layout = file, source.rate_hz, source.layout
@@ -260,6 +264,3 @@ class _SoundTrack:
         frame.time_base = Fraction(1, self._rate)
         self._written += samples.shape[1]
         self._file.output.mux(self._stream.encode(frame))
-
-
-_EVERY_SOUND: Final = {"flags": "+bitexact", "threads": "1"}

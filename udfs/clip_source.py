@@ -1,4 +1,4 @@
-"""What clips are cut from: the packets, pictures and sound of a video as it stores them, in one pass.
+"""What clips are cut from: a video's packets, pictures and sound as it stores them, in one pass.
 
 Frames have the indices and times that ``udfs.video_frames`` gives them, by the same rules.
 """
@@ -41,6 +41,8 @@ from udfs.video_header import DEMUXERS, SNIFFED_BYTES, video_type
 
 _MOST_HZ: Final = 48_000  # chosen: what films and the web have; sound of more is brought to it
 _MOST_ASKED: Final = 1024  # chosen: packets before the first picture; H.264 reorders 16
+_MOST_ASKED_BYTES: Final = 64 * 2**20  # chosen: as many of 8K
+_LIMITS: Final = Limits()
 Samples = npt.NDArray[np.float32]
 Packet = Any  # PyAV's is generic over the streams; a pass mixes them
 
@@ -188,19 +190,40 @@ class Source:
     def asked_begin(self) -> tuple[int, Iterator[Packet]]:
         """The own time of the first frame that is shown, and all packets from the first.
 
-        Only so many are decoded as tell it. Raises ``VideoRefused`` if no frame comes.
+        Only so many are decoded as tell it, and what the header leaves out of the streams: then
+        their ``codec_context`` has it. Sound that does not come by then is none.
+
+        Raises:
+            VideoRefused: no frame comes.
         """
         packets, seen = self.packets(), list[Packet]()
+        begin, seen_bytes = None, 0
         for packet in packets:
             seen.append(packet)
-            pictures = self._decoded(packet) if self.is_of_video(packet) else []
-            if not pictures and len(seen) < _MOST_ASKED:
-                continue
-            if pictures:
-                at = pictures[0].pts if pictures[0].pts is not None else pictures[0].dts
-                return at or 0, _chained(seen, packets)
-            break
-        raise VideoRefused("no_frames", f"0 frames in {len(seen)} packets; allowed at least one")
+            seen_bytes += packet.size
+            if not self.is_of_video(packet):
+                self._ask_rate(packet)
+            elif begin is None:
+                pictures = self._decoded(packet)
+                at = [frame.pts if frame.pts is not None else frame.dts for frame in pictures]
+                begin = at[0] or 0 if at else None
+            is_told = begin is not None and not self._lacks_rate()
+            if is_told or len(seen) > _MOST_ASKED or seen_bytes > _MOST_ASKED_BYTES:
+                break
+        if begin is None:
+            told = f"0 frames in {len(seen)} packets; allowed at least one"
+            raise VideoRefused("no_frames", told)
+        if self._lacks_rate():
+            self.sound = None
+        return begin, _chained(seen, packets)
+
+    def _lacks_rate(self) -> bool:
+        return self.sound is not None and not self.sound.codec_context.sample_rate
+
+    def _ask_rate(self, packet: Packet) -> None:
+        if self._lacks_rate():
+            with contextlib.suppress(Exception):  # FFmpeg's errors are of a dozen types
+                packet.decode()
 
     def _decoded(self, packet: Packet | None) -> list[av.VideoFrame]:
         try:
@@ -263,7 +286,7 @@ class Source:
 
 @contextmanager
 def opened_source(
-    stream: BinaryIO, *, size_bytes: int, limits: Limits = Limits()
+    stream: BinaryIO, *, size_bytes: int, limits: Limits = _LIMITS
 ) -> Iterator[Source]:
     """A video, opened for one pass.
 

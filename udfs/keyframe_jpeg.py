@@ -14,6 +14,7 @@ from udfs.video_frames import Frame, Limits, _rgb, _upright, decoded
 
 VERSION: Final = "keyframe_jpeg/1"  # raised whenever the same frame would give other bytes
 STILL_SIDE_PX: Final = 512  # chosen: more than models take, a tenth of the bytes of 1080p
+_LIMITS: Final = Limits()
 _QUALITY: Final = 95  # the highest that Pillow's documentation advises
 
 
@@ -37,7 +38,7 @@ def stills(
     size_bytes: int,
     frames: Collection[int],
     side_px: int = STILL_SIDE_PX,
-    limits: Limits = Limits(),
+    limits: Limits = _LIMITS,
 ) -> Iterator[Still]:
     """Chosen frames as JPEGs, in order, by decoding a video up to the last of them.
 
@@ -64,13 +65,13 @@ def stills(
                     return
 
 
-def still(
-    frame: av.VideoFrame, index: int, time_ms: int, rotation_deg: int, side_px: int
-) -> Still:
+def still(frame: av.VideoFrame, index: int, time_ms: int, rotation_deg: int, side_px: int) -> Still:
     """A decoded frame as a JPEG, upright, its shorter side at most ``side_px``."""
     scale = min(1.0, side_px / min(frame.width, frame.height))
     size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
-    return Still(index, time_ms, jpeg(_upright(_rgb(VideoReformatter(), frame, size), rotation_deg)))
+    return Still(
+        index, time_ms, jpeg(_upright(_rgb(VideoReformatter(), frame, size), rotation_deg))
+    )
 
 
 def jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
