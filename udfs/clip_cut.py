@@ -281,15 +281,19 @@ class _Steady:
 
     def __init__(self, tick_s: Fraction | None, rate: Fraction | None) -> None:
         self._tick_s = tick_s or Fraction(1, 1000)
-        self._nominal = round(1 / rate / self._tick_s) if rate else 0
-        self._shift, self._end = 0, -(2**62)
+        self._step = round(1 / rate / self._tick_s) if rate else 0  # of one that tells no length
+        self._last: int | None = None
+        self._shift, self._end = 0, 0
 
     def shift(self, packet: Packet) -> int:
         """What to add to the times of the next packet."""
-        at = packet.dts if packet.dts is not None else shown(packet)
-        if at + self._shift < self._end - _RESTART_S / self._tick_s:
-            self._shift = self._end - at
-        self._end = max(self._end, at + self._shift + (packet.duration or self._nominal))
+        at = (packet.dts if packet.dts is not None else shown(packet)) + self._shift
+        if self._last is not None:
+            if at < self._end - _RESTART_S / self._tick_s:
+                self._shift += self._end - at
+                at = self._end
+            self._step = at - self._last if at > self._last else self._step
+        self._last, self._end = at, max(self._end, at + (packet.duration or self._step))
         return self._shift
 
 

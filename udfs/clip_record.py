@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, BinaryIO, Final, NamedTuple
 
+import numpy as np
+
 from udfs.clip_cut import Clip
 
 VERSION: Final = "clip_record/1"  # raised whenever the same clip would give another record
@@ -169,6 +171,8 @@ def _plain(value: Any) -> Any:
     >>> _plain({"a": float("nan"), "b": (1, 2.5)})
     {'a': None, 'b': [1, 2.5]}
     """
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
     if isinstance(value, Mapping):
         return {str(name): _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

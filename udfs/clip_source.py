@@ -136,7 +136,7 @@ class Source:
         self._clock = _Clock(_nominal_s(self.video), self.tick_s)
         self._begin: int | None = None  # the first frame's own time
         self._frames = 0
-        self._resampler = self._new_resampler()
+        self._resampler: av.AudioResampler | None = None
         self._held: deque[Heard] = deque()
         self._heard_end_s: Fraction | None = None
         self._heard_shift_s = Fraction(0)
@@ -246,31 +246,45 @@ class Source:
             self._frames += 1
             yield Picture(self._frames - 1, ticks, time_ms, frame)
 
-    def _new_resampler(self) -> av.AudioResampler:
-        return av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate_hz)
-
     def _hear(self, packet: Packet) -> None:
         try:
             for heard in packet.decode():
                 self._resample(heard)
-            if not packet.size:  # the last one: what the resampler still holds
+            if not packet.size and self._resampler is not None:  # what the resampler still holds
                 self._resample(None)
         except Exception:  # also where the channels or the rate change midway: begun anew
-            self._resampler = self._new_resampler()
+            self._resampler = None
 
     def _resample(self, heard: av.AudioFrame | None) -> None:
+        if self._resampler is None:
+            assert heard is not None
+            # Integers: FFmpeg then adds channels up so that their sum does not pass 1.
+            is_plain = heard.layout.nb_channels <= 2
+            layout = "mono" if heard.layout.nb_channels == 1 else "stereo"
+            format_ = "fltp" if is_plain else "s16p"
+            self._resampler = av.AudioResampler(format_, layout, self.rate_hz)
         for part in self._resampler.resample(heard):
-            samples = np.nan_to_num(part.to_ndarray()).astype(np.float32, copy=False)
             at_s = Fraction(part.pts or 0) * (part.time_base or Fraction(1, self.rate_hz))
             at_s += self._heard_shift_s
             end_s = self._heard_end_s
             if end_s is not None and at_s < end_s - _RESTART_S:  # its clock was set anew
                 self._heard_shift_s += end_s - at_s
                 at_s = end_s
+            samples = self._fitted(part.to_ndarray())
             self._heard_end_s = at_s + Fraction(samples.shape[1], self.rate_hz)
             self._held.append(Heard(at_s, samples))
             if at_s - self._held[0].at_s > _HELD_SOUND_S:
                 self._held.popleft()
+
+    def _fitted(self, samples: npt.NDArray[Any]) -> Samples:
+        """As float, of the channels that all sound of the video is given with."""
+        if samples.dtype == np.int16:
+            samples = samples / np.float32(2**15)
+        if self.layout == "mono":
+            samples = samples.mean(0, keepdims=True)
+        elif len(samples) == 1:
+            samples = samples.repeat(2, axis=0)
+        return np.nan_to_num(samples).astype(np.float32, copy=False)
 
     def _due(self, *, is_end: bool = False) -> Iterator[Heard]:
         if self._begin is None:

@@ -1,5 +1,6 @@
 import contextlib
 import io
+import itertools
 from fractions import Fraction
 from random import Random
 
@@ -10,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests import mutations, rendered_scenes, rendered_sound, videos
+from tests import rendered_sound, videos
 from tests.rendered_sound import HZ
-from udfs import clip_cut, clip_encoder, clip_source
 from udfs.clip_cut import Clip, copied, reencoded
 from udfs.clip_encoder import Encoding
 from udfs.clip_source import Picture, opened_source
@@ -36,8 +36,7 @@ def spans(content: bytes, *edges: int) -> list[Span]:
     times, end_ms, _ = seen(content)
     edge_ms = [*times, end_ms]
     return [
-        Span(first, end, edge_ms[first], edge_ms[end])
-        for first, end in zip(edges, edges[1:], strict=False)
+        Span(first, end, edge_ms[first], edge_ms[end]) for first, end in itertools.pairwise(edges)
     ]
 
 
@@ -181,6 +180,7 @@ def test_colours_of_other_kinds_stay_what_they_are(pixels, moving) -> None:
         ("mov", "pcm_s16le", 2, 44_100),
         ("mov", "pcm_s16le", 2, 96_000),
         ("mpegts", "aac", 2, 48_000),
+        ("mpegts", "aac", 1, 48_000),
         ("matroska", "flac", 6, 48_000),
     ],
 )
@@ -198,7 +198,10 @@ def test_a_clip_has_the_sound_of_its_span(container, codec, channels, hertz, mov
         span = clip.span
         with av.open(io.BytesIO(cut_out)) as opened:
             stream = opened.streams.audio[0]
-            assert stream.codec_context.channels == min(channels, 2)
+            # The header of a transport stream tells no channels.
+            assert stream.codec_context.channels == (
+                2 if container == "mpegts" else min(channels, 2)
+            )
             rate = stream.codec_context.sample_rate
             assert rate == min(hertz, 48_000)
         got = sounds(cut_out)
@@ -208,8 +211,8 @@ def test_a_clip_has_the_sound_of_its_span(container, codec, channels, hertz, mov
         for ms in range(0, lasts_ms - 100, 100):
             middle = got[(ms + 30) * rate // 1000 : (ms + 70) * rate // 1000]
             step = (span.start_ms + ms) // 100 % 10
-            loud = np.sqrt(np.mean(middle**2) * 2) / (1 if channels < 6 else got.max() / 0.82)
-            want = (0.1 + 0.08 * step) * (1 if channels < 6 else 1)
+            loud = np.sqrt(np.mean(middle**2) * 2)
+            want = 0.1 + 0.08 * step
             assert loud == pytest.approx(want, rel=0.2)
         assert clip.heard_ms == pytest.approx(lasts_ms, abs=60)
 
@@ -268,7 +271,8 @@ def test_a_copied_clip_between_key_frames_is_equal_to_the_bit(container, moving)
         assert np.array_equal(got, whole[clip.span.first : clip.span.end])
         assert abs(clip.start_ms - clip.span.start_ms) <= 1
         assert abs(clip.end_ms - clip.span.end_ms) <= 1
-        assert seen(cut_out)[0] == list(range(0, 800, 40))
+        first, end = clip.span.first, clip.span.end
+        assert seen(cut_out)[0] == [t - clip.span.start_ms for t in seen(content)[0][first:end]]
         assert times[0] == pytest.approx(0, abs=0.09)  # Matroska: reordering comes first
 
 
@@ -295,7 +299,7 @@ def test_an_open_group_has_all_frames_of_its_span(moving) -> None:
         assert len(keys) > 1
         for clip, cut_out in cut(copied, content, spans(content, *keys, 60)):
             got, _ = pictures(cut_out)
-            begin = [n for n in range(60) if np.array_equal(whole[n], got[0])][0]
+            begin = next(n for n in range(60) if np.array_equal(whole[n], got[0]))
             assert begin <= clip.span.first
             assert np.array_equal(got, whole[begin : begin + len(got)])
             assert begin + len(got) >= clip.span.end
@@ -420,7 +424,7 @@ def test_stills_are_upright_and_bounded(moving) -> None:
 
 
 def test_an_encoder_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match="allowed .*libx264"):
+    with pytest.raises(ValueError, match=r"allowed .*libx264"):
         Encoding("libx999")
 
 
