@@ -228,10 +228,11 @@ class _Copying:
         shift = self._pictures.shift(packet)
         at = shown(packet) + shift
         at_ms = _ms(at - self._begin, self._source.tick_s)
+        if packet.is_keyframe:
+            self._open_until(at_ms - 1)  # they begin with the key frame before
         for clip in self.open:
             _told(clip.see, packet, shift)
         if packet.is_keyframe:
-            self._open_until(at_ms - 1)  # they begin with the key frame before
             self._begin_group(at)
         self._group.append((packet, shift))
         self._group_bytes += packet.size

@@ -309,6 +309,31 @@ def test_an_open_group_has_all_frames_of_its_span(moving) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("container", "codec", "options", "extension"),
+    [
+        ("avi", "mpeg4", {"bf": "2", "g": "20"}, "mp4"),
+        ("mpeg", "mpeg2video", {"bf": "2", "g": "15"}, "mkv"),
+        ("mpegts", "libx265", {"x265-params": "keyint=20:open-gop=1:log-level=none"}, "mp4"),
+        ("mp4", "libsvtav1", {"g": "20", "preset": "12"}, "mp4"),
+        ("matroska", "ffv1", {}, "mkv"),
+    ],
+)
+def test_a_copied_clip_of_other_codecs(container, codec, options, extension, moving) -> None:
+    content = rendered_sound.video(moving, container=container, codec=codec, options=options)
+    whole, _ = pictures(content)
+    _, _, is_key = seen(content)
+    for clip, cut_out in cut(copied, content, spans(content, 0, 20, 33, 60)):
+        got, _ = pictures(cut_out)
+        begin = clip.start_ms // 40
+        assert is_key[begin]
+        assert not any(is_key[begin + 1 : clip.span.first + 1])
+        assert np.array_equal(got, whole[begin : begin + len(got)])
+        assert clip.frames == len(got)
+        assert begin + len(got) >= clip.span.end
+        assert (clip.extension, clip.end_ms) == (extension, 40 * (begin + len(got)))
+
+
 def test_what_an_edit_list_hides_stays_hidden(film) -> None:
     ((_, later),) = cut(copied, film, spans(film, 20, 60))
     hidden = edited(later, 200)
