@@ -23,6 +23,7 @@ _RESTART_S: Final = 1  # as of frames: udfs/video_frames.py
 _OFF_MS: Final = 1  # times are rounded
 # Chosen: the packets between two key frames of a clip that is copied; 10 s of 8K at 200 Mb/s.
 _MOST_GROUP_BYTES: Final = 256 * 2**20
+_UNTOLD_MS: Final = 1000  # chosen: how long the last frame lasts, where its packet does not say
 _MOST_HEARD: Final = 10_000  # chosen: packets of sound; of AAC, three minutes
 
 
@@ -37,7 +38,7 @@ class Clip:
         extension: "mp4" or "mkv".
         start_ms: when its first frame is shown in the video: that of the span, if encoded anew.
         end_ms: when its last frame is no longer shown in the video: likewise.
-        frames: how many it has.
+        frames: how many it has; of a copy, packets: VP8 has some that show nothing.
         width_px: as displayed.
         height_px: as displayed.
         video_codec: FFmpeg's name.
@@ -199,7 +200,7 @@ class _Copying:
                 yield from _given(self._cut())
             if not self._waiting and not self.open:
                 return
-        if self._waiting or any(now_ms < clip.span.end_ms - 2000 for clip in self.open):
+        if self._waiting or any(_is_short(clip) for clip in self.open):
             raise VideoRefused("truncated_video", f"its end is missing after {now_ms} ms")
         while self.open:
             yield from _given(self._cut())
@@ -256,14 +257,19 @@ class _Copying:
 
     def _open_until(self, at_ms: int) -> None:
         while self._group and self._waiting and self._waiting[0].start_ms <= at_ms:
-            clip = ClipCopy(
-                self._source, self._waiting.popleft(), begin=self._begin, base=self._base
-            )
+            clip = self._opened(self._waiting.popleft())
             self.open.append(clip)
             for packet, shift in self._group:
                 _told(clip.see, packet, shift)
             for packet, at_s in self._heard:
                 _told(clip.hear, packet, at_s)
+
+    def _opened(self, span: Span) -> ClipCopy:
+        try:
+            return ClipCopy(self._source, span, begin=self._begin, base=self._base)
+        except ValueError as error:  # also FFmpeg's: no container holds the codec
+            told = f"no container takes its streams: {type(error).__name__}"
+            raise VideoRefused("clip_not_cut", told) from None
 
     def _hear(self, packet: Packet) -> None:
         if self._sounds is None:
@@ -348,6 +354,10 @@ def _close_last(
 
 def _is_over(clip: ClipEncoder | ClipCopy, now_ms: int) -> bool:
     return clip.is_seen and (clip.is_heard or now_ms > clip.end_ms + _LATE_MS)
+
+
+def _is_short(clip: ClipCopy) -> bool:
+    return not clip.is_seen and clip.end_ms < clip.span.end_ms - _UNTOLD_MS
 
 
 def _still(picture: Picture, source: Source, side_px: int) -> Still:

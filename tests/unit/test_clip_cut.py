@@ -1,6 +1,8 @@
 import contextlib
 import io
 import itertools
+import subprocess
+import sys
 from fractions import Fraction
 from random import Random
 
@@ -13,8 +15,11 @@ from PIL import Image
 
 from tests import rendered_sound, videos
 from tests.rendered_sound import HZ
+from udfs import clip_source
+from udfs.clip_copy import ClipCopy
 from udfs.clip_cut import Clip, copied, reencoded
-from udfs.clip_encoder import Encoding
+from udfs.clip_encoder import ClipEncoder, Encoding
+from udfs.clip_file import ClipFile
 from udfs.clip_source import Picture, opened_source
 from udfs.keyframe_jpeg import stills
 from udfs.spans import Span
@@ -530,3 +535,102 @@ def test_damage_costs_its_own_video(random: Random, kind: str) -> None:
     for how in CUTS:
         with contextlib.suppress(VideoRefused):
             cut(how, bytes(content), [Span(0, 4, 0, 160), Span(4, 10, 160, 400)])
+
+
+def test_what_no_container_takes_is_encoded_anew_or_refused(moving) -> None:
+    content = rendered_sound.video(
+        moving, container="mov", sound=rendered_sound.steps(2.4), sound_codec="pcm_alaw"
+    )
+    assert refusal(copied, content, spans(content, 0, 60)).error_class == "clip_not_cut"
+    ((clip, _),) = cut(reencoded, content, spans(content, 0, 60))
+    assert clip.heard_ms == pytest.approx(2400, abs=60)
+
+
+def test_sound_that_does_not_say_what_it_is_in_time_is_left_out(moving, monkeypatch) -> None:
+    content = rendered_sound.video(
+        moving, container="mpegts", sound=rendered_sound.steps(1.0), sound_at_s=1.4
+    )
+    of = spans(content, 0, 60)
+    ((clip, _),) = cut(copied, content, of)
+    assert clip.audio_codec == "aac"
+    monkeypatch.setattr(clip_source, "_MOST_ASKED", 5)
+    ((clip, cut_out),) = cut(copied, content, of)
+    assert clip.audio_codec is None
+    assert len(pictures(cut_out)[0]) == clip.frames == 60
+
+
+def test_sound_whose_channels_change_goes_on(moving) -> None:
+    content = b"".join(
+        rendered_sound.video(
+            moving[at : at + 30],
+            container="mpegts",
+            options={"bf": "0"},
+            sound=rendered_sound.steps(1.2),
+            channels=channels,
+            times=range(at, at + 30),
+            sound_at_s=at / 25,
+        )
+        for at, channels in ((0, 1), (30, 2))
+    )
+    ((clip, cut_out),) = cut(reencoded, content, spans(content, 0, 60))
+    assert clip.heard_ms > 2000
+    assert np.abs(sounds(cut_out)[-HZ // 10 :]).max() > 0.05
+
+
+@pytest.mark.parametrize("how", CUTS)
+@pytest.mark.parametrize(
+    ("error", "met"),
+    [
+        (av.error.InvalidDataError(1, "no", ""), VideoRefused),
+        (OSError(28, "disk full"), OSError),
+    ],
+)
+def test_only_what_ffmpeg_refuses_is_the_videos_fault(how, error, met, film, monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ClipFile, "finished", broken)
+    with pytest.raises(met):
+        cut(how, film, spans(film, 0, 20, 60))
+    monkeypatch.setattr(ClipEncoder, "see", broken)
+    monkeypatch.setattr(ClipCopy, "see", broken)
+    with pytest.raises(met):
+        cut(how, film, spans(film, 0, 20, 60))
+
+
+_MADE = """
+import sys
+import numpy as np
+from tests import rendered_sound
+
+noise = np.random.default_rng(0).integers(0, 256, (40, 360, 480, 3), np.uint8)
+for times in (1, 4):
+    content = rendered_sound.video(
+        np.concatenate([noise] * times), container="avi", codec="mjpeg", pixels="yuvj420p"
+    )
+    with open(f"{sys.argv[1]}/{times}.avi", "wb") as file:
+        file.write(content)
+"""
+_MEASURED = """
+import resource, sys
+from udfs.clip_cut import copied, reencoded
+from udfs.spans import Span
+
+for times in (1, 4):
+    frames = 40 * times
+    with open(f"{sys.argv[1]}/{times}.avi", "rb") as file:
+        size = file.seek(0, 2)
+        for how in (copied, reencoded):
+            for clip in how(file, size_bytes=size, spans=[Span(0, frames, 0, 40 * frames)]):
+                assert clip.frames == frames
+    print(size / 2**20, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_clip(tmp_path) -> None:
+    for script in (_MADE, _MEASURED):
+        command = [sys.executable, "-c", script, str(tmp_path)]
+        told = subprocess.run(command, check=True, capture_output=True)
+    small_mb, before_mb, large_mb, after_mb = map(float, told.stdout.split())
+    assert large_mb > small_mb + 8
+    assert after_mb < before_mb + 10  # the decoded frames alone would be 30 MB more
