@@ -104,19 +104,19 @@ class ClipEncoder:
 
     def seen(self, end_ticks: int) -> None:
         """All frames were added; the last ends then."""
-        assert self._file is not None
         self._write(self._video.encode())
-        if self._held is not None:
-            lasts = (end_ticks - self._first_ticks) * self._source.tick_s
-            base = self._held.time_base
-            self._held.duration = max(1, round(lasts / base) - (self._held.pts or 0))
-            self._file.output.mux(self._held)
+        assert self._file is not None
+        assert self._held is not None
+        lasts = (end_ticks - self._first_ticks) * self._source.tick_s
+        base = self._held.time_base
+        self._held.duration = max(1, round(lasts / base) - (self._held.pts or 0))
+        self._file.output.mux(self._held)
         self.is_seen = True
 
     def hear(self, heard: Heard) -> None:
         """Add sound; what lies outside of the clip is left out."""
-        if self._sound is not None:
-            self._sound.add(heard)
+        assert self._sound is not None  # there is sound to hear
+        self._sound.add(heard)
 
     def finished(self) -> BinaryIO:
         """The whole file, at its begin; the caller closes it."""

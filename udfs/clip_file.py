@@ -1,14 +1,12 @@
 """The file that a clip is written to: without a name, without tags, the same for the same clip."""
 
-import io
+import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
 from typing import IO, Any, BinaryIO, Final
 
 import av
 
-_AVIO_FLAG_WRITE: Final = 2  # libavformat/avio.h
 _MUXERS: Final = {"mp4": "mp4", "mkv": "matroska"}  # by extension
 # bitexact: no version of the writer, no random identity of the file (ffmpeg-formats, "fflags").
 # faststart: the index comes first, so that a clip plays before all of it is there.
@@ -24,16 +22,15 @@ class ClipFile:
         extension: "mp4" or "mkv".
     """
 
-    def __init__(self, extension: str, options: Mapping[str, str] = {}) -> None:
+    def __init__(self, extension: str) -> None:
         """Begin a file."""
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who has it
         self.extension = extension
-        every = _OPTIONS | (_OF_MP4 if extension == "mp4" else {}) | dict(options)
         self.output = av.open(
             self._file,
             "w",
             format=_MUXERS[extension],
-            container_options=every,
+            container_options=_OPTIONS | (_OF_MP4 if extension == "mp4" else {}),
             io_open=self._again,
         )
 
@@ -45,23 +42,17 @@ class ClipFile:
 
     def dropped(self) -> None:
         """Give the file up."""
-        try:
+        with self._file, contextlib.suppress(Exception):  # of what is of no more use
             self.output.close()
-        except Exception:  # what was written of it is of no more use
-            pass
-        finally:
-            self._file.close()
 
-    def _again(self, _url: str, flags: int, _options: dict[str, Any]) -> "_Reader":
+    def _again(self, _url: str, _flags: int, _options: dict[str, Any]) -> "_Reader":
         """The file itself, which FFmpeg reads once more to bring the index to its begin."""
-        if flags & _AVIO_FLAG_WRITE:
-            raise PermissionError("a clip is one file")
         self._file.flush()
         return _Reader(self._file.fileno())
 
 
 class _Reader:
-    """Reads a file without moving the place at which it is written."""
+    """Reads a file from its begin without moving the place at which it is written."""
 
     def __init__(self, number: int) -> None:
         self._number, self._at = number, 0
@@ -70,14 +61,6 @@ class _Reader:
         content = os.pread(self._number, size, self._at)
         self._at += len(content)
         return content
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        starts = (0, self._at, os.fstat(self._number).st_size)
-        self._at = starts[whence] + offset
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
 
     def close(self) -> None:
         """The file stays open for its writer."""
