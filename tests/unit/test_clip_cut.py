@@ -334,6 +334,7 @@ def test_a_copied_clip_of_other_codecs(container, codec, options, extension, mov
     for clip, cut_out in cut(copied, content, spans(content, 0, 20, 33, 60)):
         got, _ = pictures(cut_out)
         begin = clip.start_ms // 40
+        assert clip.start_ms <= clip.span.start_ms
         assert is_key[begin]
         assert not any(is_key[begin + 1 : clip.span.first + 1])
         assert np.array_equal(got, whole[begin : begin + len(got)])
