@@ -24,7 +24,7 @@ _OFF_MS: Final = 1  # times are rounded
 # Chosen: the packets between two key frames of a clip that is copied; 10 s of 8K at 200 Mb/s.
 _MOST_GROUP_BYTES: Final = 256 * 2**20
 _UNTOLD_MS: Final = 1000  # chosen: how long the last frame lasts, where its packet does not say
-_MOST_HEARD: Final = 10_000  # chosen: packets of sound; of AAC, three minutes
+_MOST_HEARD_BYTES: Final = 64 * 2**20  # chosen: packets of sound likewise; minutes of any
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,7 @@ class _Copying:
         self._group_bytes, self._base = 0, self._begin
         self._is_first = True
         self._heard: deque[tuple[Packet, Fraction]] = deque()
+        self._heard_bytes = 0
         self.open: deque[ClipCopy] = deque()
 
     def clips(self) -> Iterator[Clip]:
@@ -235,9 +236,12 @@ class _Copying:
             _told(clip.see, packet, shift)
         if packet.is_keyframe:
             self._begin_group(at)
+        if not self._waiting:  # nothing will begin with it
+            self._group.clear()
+            return at_ms
         self._group.append((packet, shift))
         self._group_bytes += packet.size
-        if self._group_bytes > self._most and self._waiting:
+        if self._group_bytes > self._most:
             raise VideoRefused(
                 "clip_not_cut",
                 f"{self._group_bytes} bytes without a key frame; allowed {self._most}",
@@ -253,7 +257,10 @@ class _Copying:
         self._group_bytes = 0
         base_s = (self._base - self._begin) * self._source.tick_s
         while self._heard and self._heard[0][1] < base_s:
-            self._heard.popleft()
+            self._forget()
+
+    def _forget(self) -> None:
+        self._heard_bytes -= self._heard.popleft()[0].size
 
     def _open_until(self, at_ms: int) -> None:
         while self._group and self._waiting and self._waiting[0].start_ms <= at_ms:
@@ -279,8 +286,9 @@ class _Copying:
         for clip in self.open:
             _told(clip.hear, packet, at_s)
         self._heard.append((packet, at_s))
-        while len(self._heard) > _MOST_HEARD:
-            self._heard.popleft()
+        self._heard_bytes += packet.size
+        while self._heard_bytes > _MOST_HEARD_BYTES:
+            self._forget()
 
 
 class _Steady:

@@ -284,7 +284,7 @@ class Source:
             samples = samples.mean(0, keepdims=True)
         elif len(samples) == 1:
             samples = samples.repeat(2, axis=0)
-        return np.nan_to_num(samples).astype(np.float32, copy=False)
+        return np.asarray(np.nan_to_num(samples), np.float32)
 
     def _due(self, *, is_end: bool = False) -> Iterator[Heard]:
         if self._begin is None:
