@@ -39,7 +39,8 @@ from udfs.video_frames import (
 )
 from udfs.video_header import DEMUXERS, SNIFFED_BYTES, video_type
 
-_MOST_HZ: Final = 48_000  # chosen: what films and the web have; sound of more is brought to it
+# Those that AAC has (ISO/IEC 14496-3, table 1.18), up to what films and the web have.
+_RATES_HZ: Final = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _MOST_ASKED: Final = 1024  # chosen: packets before the first picture; H.264 reorders 16
 _MOST_ASKED_BYTES: Final = 64 * 2**20  # chosen: as many of 8K
 _LIMITS: Final = Limits()
@@ -131,7 +132,7 @@ class Source:
         self.rotation_deg = rotation_deg(container, self.video)
         hertz = (self.sound and self.sound.codec_context.sample_rate) or 0
         channels = self.sound.codec_context.channels if self.sound else 0
-        self.rate_hz = hertz if 8000 <= hertz <= _MOST_HZ else _MOST_HZ
+        self.rate_hz = hertz if hertz in _RATES_HZ else _RATES_HZ[-1]
         self.layout = "mono" if channels == 1 else "stereo"
         self._clock = _Clock(_nominal_s(self.video), self.tick_s)
         self._begin: int | None = None  # the first frame's own time

@@ -187,6 +187,7 @@ def test_colours_of_other_kinds_stay_what_they_are(pixels, moving) -> None:
         ("matroska", "libopus", 1, 48_000),
         ("mov", "pcm_s16le", 2, 44_100),
         ("mov", "pcm_s16le", 2, 96_000),
+        ("mov", "pcm_s16le", 1, 37_800),
         ("mpegts", "aac", 2, 48_000),
         ("mpegts", "aac", 1, 48_000),
         ("matroska", "flac", 6, 48_000),
@@ -211,7 +212,7 @@ def test_a_clip_has_the_sound_of_its_span(container, codec, channels, hertz, mov
                 2 if container == "mpegts" else min(channels, 2)
             )
             rate = stream.codec_context.sample_rate
-            assert rate == min(hertz, 48_000)
+            assert rate == (44_100 if hertz == 44_100 else 48_000)
         got = sounds(cut_out)
         lasts_ms = span.end_ms - span.start_ms
         assert abs(len(got) - lasts_ms * rate // 1000) <= 1024  # the last block
