@@ -21,7 +21,7 @@ from schemas import clips, error_classes, media, quarantine, samples, signal_set
 from udfs.clips import ClipPass
 from udfs.identity import digest
 from udfs.spans import SpanConfig
-from udfs.video_frames import Limits as PassLimits
+from udfs.video_pass import Limits as PassLimits
 from udfs.video_signals import COLUMNS, EMITTED, VideoLimits, video_signals_udf
 
 NAME: Final = "score_videos"

@@ -12,14 +12,14 @@ import av
 from udfs.clip_copy import ClipCopy, shown
 from udfs.clip_encoder import ClipEncoder, Encoding
 from udfs.clip_source import Heard, Packet, Picture, Source, opened_source
+from udfs.frame_times import RESTART_S
 from udfs.keyframe_jpeg import STILL_SIDE_PX, Still, still
 from udfs.spans import Span
 from udfs.video_container import VideoRefused, codec_name
-from udfs.video_frames import Limits
+from udfs.video_pass import Limits
 
 _LIMITS, _ENCODING = Limits(), Encoding()
 _LATE_MS: Final = 10_000  # chosen: sound that comes later than its pictures by more is left out
-_RESTART_S: Final = 1  # as of frames: udfs/video_frames.py
 _OFF_MS: Final = 1  # times are rounded
 # Chosen: the packets between two key frames of a clip that is copied; 10 s of 8K at 200 Mb/s.
 _MOST_GROUP_BYTES: Final = 256 * 2**20
@@ -304,7 +304,7 @@ class _Steady:
         """What to add to the times of the next packet."""
         at = (packet.dts if packet.dts is not None else shown(packet)) + self._shift
         if self._last is not None:
-            if at < self._end - _RESTART_S / self._tick_s:
+            if at < self._end - RESTART_S / self._tick_s:
                 self._shift += self._end - at
                 at = self._end
             self._step = at - self._last if at > self._last else self._step

@@ -15,29 +15,18 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from udfs.video_container import (
-    BoundedFile,
-    VideoRefused,
-    first_pictures,
-    opened,
-    rotation_deg,
-)
-from udfs.video_frames import (
-    _BUFFER_BYTES,
-    _HELD_SOUND_S,
-    _INDEX_BLOCK_BYTES,
-    _MOST_READ,
-    _READ_ANYWAY_BYTES,
-    _RESTART_S,
+from udfs.frame_times import RESTART_S, FrameTimes, nominal_s
+from udfs.video_container import VideoRefused, first_pictures, rotation_deg
+from udfs.video_pass import (
+    HELD_SOUND_S,
     Limits,
-    _check_codec,
-    _check_pixels,
-    _nominal_s,
-    _sound_of,
-    _Times,
-    _too_long,
+    Opened,
+    check_codec,
+    check_length,
+    check_pixels,
+    opened_pass,
+    sound_of,
 )
-from udfs.video_header import DEMUXERS, SNIFFED_BYTES, video_type
 
 # Those that AAC has (ISO/IEC 14496-3, table 1.18), up to what films and the web have.
 _RATES_HZ: Final = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
@@ -78,7 +67,7 @@ class Heard:
     samples: Samples
 
 
-class _Clock(_Times):
+class _Clock(FrameTimes):
     """The times of frames, to the tick."""
 
     def __init__(self, nominal_s: Fraction, tick_s: Fraction) -> None:
@@ -116,25 +105,23 @@ class Source:
         layout: of its channels: "mono" or "stereo".
     """
 
-    def __init__(
-        self, file: BoundedFile, container: av.container.InputContainer, limits: Limits
-    ) -> None:
+    def __init__(self, found: Opened, limits: Limits) -> None:
         """Begin a pass; ``opened_source`` does."""
-        self._file, self._container, self._limits = file, container, limits
-        self.video = first_pictures(container)
-        _check_codec(self.video)
+        self._file, self._container, self._limits = found.file, found.container, limits
+        self.video = first_pictures(found.container)
+        check_codec(self.video)
         context = self.video.codec_context
         context.thread_count = 1
         context.options = {"max_pixels": str(limits.max_pixels)}
-        _check_pixels(context.width * context.height, limits)
-        self.sound = _sound_of(container)
+        check_pixels(context.width * context.height, limits)
+        self.sound = sound_of(found.container)
         self.tick_s = self.video.time_base or Fraction(1, 1000)
-        self.rotation_deg = rotation_deg(container, self.video)
+        self.rotation_deg = rotation_deg(found.container, self.video)
         hertz = (self.sound and self.sound.codec_context.sample_rate) or 0
         channels = self.sound.codec_context.channels if self.sound else 0
         self.rate_hz = hertz if hertz in _RATES_HZ else _RATES_HZ[-1]
         self.layout = "mono" if channels == 1 else "stereo"
-        self._clock = _Clock(_nominal_s(self.video), self.tick_s)
+        self._clock = _Clock(nominal_s(self.video), self.tick_s)
         self._begin: int | None = None  # the first frame's own time
         self._frames = 0
         self._resampler: av.AudioResampler | None = None
@@ -234,16 +221,14 @@ class Source:
 
     def _pictures(self, packet: Packet | None) -> Iterator[Picture]:
         for frame in self._decoded(packet):
-            _check_pixels(frame.width * frame.height, self._limits)
+            check_pixels(frame.width * frame.height, self._limits)
             at = frame.pts if frame.pts is not None else frame.dts
             if self._begin is None:
                 self._begin = at or 0
             ticks, time_ms = self._clock.next_ticks(
                 None if at is None else at - self._begin, frame.duration
             )
-            most_ms = self._limits.max_seconds * 1000
-            if time_ms > most_ms or self._frames >= self._limits.max_frames:
-                raise VideoRefused("video_too_long", _too_long(time_ms, self._frames, self._limits))
+            check_length(time_ms, self._frames, self._limits)
             self._frames += 1
             yield Picture(self._frames - 1, ticks, time_ms, frame)
 
@@ -268,13 +253,13 @@ class Source:
             at_s = Fraction(part.pts or 0) * (part.time_base or Fraction(1, self.rate_hz))
             at_s += self._heard_shift_s
             end_s = self._heard_end_s
-            if end_s is not None and at_s < end_s - _RESTART_S:  # its clock was set anew
+            if end_s is not None and at_s < end_s - RESTART_S:  # its clock was set anew
                 self._heard_shift_s += end_s - at_s
                 at_s = end_s
             samples = self._fitted(part.to_ndarray())
             self._heard_end_s = at_s + Fraction(samples.shape[1], self.rate_hz)
             self._held.append(Heard(at_s, samples))
-            if at_s - self._held[0].at_s > _HELD_SOUND_S:
+            if at_s - self._held[0].at_s > HELD_SOUND_S:
                 self._held.popleft()
 
     def _fitted(self, samples: npt.NDArray[Any]) -> Samples:
@@ -314,36 +299,9 @@ def opened_source(
         VideoRefused: empty, no video, damaged, too large, or of a codec that is not decoded.
         OSError: what the stream itself raises, as it is.
     """
-    if not size_bytes:
-        raise VideoRefused("empty_media", "0 bytes")
-    most = _MOST_READ * size_bytes + _READ_ANYWAY_BYTES
-    told = f"{most} bytes were asked for of {size_bytes}"
-    file = BoundedFile(stream, size_bytes, max_read_bytes=most, told=told)
-    file.seek(0)
-    mime = video_type(file.read(SNIFFED_BYTES))
-    file.check()
-    if mime is None:
-        raise VideoRefused("not_a_video", "the first bytes are of no accepted container")
-    file.seek(0)
-    with contextlib.ExitStack() as stack:
-        try:
-            container = stack.enter_context(
-                opened(
-                    file,
-                    DEMUXERS[mime],
-                    buffer_bytes=_BUFFER_BYTES,
-                    max_block_bytes=_INDEX_BLOCK_BYTES,
-                )
-            )
-            source = Source(file, container, limits)
-        except VideoRefused:
-            file.check()  # what was read may have ended there
-            raise
-        except Exception as error:  # FFmpeg's errors are of a dozen types
-            file.check()
-            detail = f"the demuxer refuses the header: {type(error).__name__}"
-            raise VideoRefused("damaged_video", detail) from None
-        file.check()
+    with opened_pass(
+        stream, size_bytes=size_bytes, begin=lambda found: Source(found, limits)
+    ) as source:
         yield source
 
 

@@ -15,7 +15,8 @@ from udfs.refused import Refused
 from udfs.shots import DETECTORS, ShotDetector
 from udfs.spans import Span, SpanConfig, spans, strided
 from udfs.spool import Spool
-from udfs.video_frames import SOUND_HZ, Frame, Limits, Sound, VideoPass, decoded
+from udfs.video_frames import SOUND_HZ, Frame, Sound, VideoPass, decoded
+from udfs.video_pass import Limits
 
 VERSION: Final = "clips/1"  # raised whenever the same frames would be put together otherwise
 STRIDE: Final = "stride"  # clips of one length, whatever is seen

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from udfs.video_frames import Frame, Limits, _rgb, _upright, decoded
+from udfs.video_frames import Frame, decoded, rgb, upright
+from udfs.video_pass import Limits
 
 VERSION: Final = "keyframe_jpeg/1"  # raised whenever the same frame would give other bytes
 STILL_SIDE_PX: Final = 512  # chosen: more than models take, a tenth of the bytes of 1080p
@@ -69,9 +70,7 @@ def still(frame: av.VideoFrame, index: int, time_ms: int, rotation_deg: int, sid
     """A decoded frame as a JPEG, upright, its shorter side at most ``side_px``."""
     scale = min(1.0, side_px / min(frame.width, frame.height))
     size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
-    return Still(
-        index, time_ms, jpeg(_upright(_rgb(VideoReformatter(), frame, size), rotation_deg))
-    )
+    return Still(index, time_ms, jpeg(upright(rgb(VideoReformatter(), frame, size), rotation_deg)))
 
 
 def jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:

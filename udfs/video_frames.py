@@ -1,6 +1,5 @@
 """The frames and the sound of a video, in one pass over its packets, in memory that stays flat."""
 
-import contextlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +12,18 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from udfs.video_container import (
-    BoundedFile,
-    VideoRefused,
-    codec_name,
-    first_pictures,
-    is_known,
-    opened,
-    rotation_deg,
+from udfs.frame_times import FrameTimes, nominal_s
+from udfs.video_container import VideoRefused, first_pictures, rotation_deg
+from udfs.video_pass import (
+    HELD_SOUND_S,
+    Limits,
+    Opened,
+    check_codec,
+    check_length,
+    check_pixels,
+    opened_pass,
+    sound_of,
 )
-from udfs.video_header import DEMUXERS, SNIFFED_BYTES, video_type
 
 VERSION: Final = "video_frames/1"  # raised whenever the same bytes would give other frames
 SOUND_HZ: Final = 16_000  # what speech models take: Silero VAD, Whisper
@@ -34,52 +35,11 @@ _MOST_ASPECT: Final = 4  # chosen: a banner is squeezed, so that a small frame s
 # Measured on 720p: 0.12 ms a frame where the mean of all takes 0.45 ms and of 4 x 4 picked 0.22 ms
 # (what costs is the rows that are touched), beside 1.9 ms of decoding.
 _PICKED: Final = (4, 2)
-# What is decoded: what cameras, phones, discs and the web have, by FFmpeg's names. FFmpeg has
-# hundreds more, of games of the nineties and the like, that are seldom looked after.
-VIDEO_CODECS: Final = frozenset(
-    (
-        *("h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "h263"),
-        *("mjpeg", "prores", "dnxhd", "theora", "vc1", "wmv3", "msmpeg4v3", "dvvideo", "ffv1"),
-        *("rawvideo", "huffyuv", "png", "qtrle"),
-    )
-)
-SOUND_CODECS: Final = frozenset(
-    (
-        *("aac", "mp3", "mp2", "opus", "vorbis", "flac", "ac3", "eac3", "alac", "amr_nb", "amr_wb"),
-        *("pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_f32le", "pcm_u8"),
-        *("pcm_alaw", "pcm_mulaw", "dts", "wmav2", "adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt"),
-    )
-)
-# Chosen: as for the header, but 24 hours at 30 fps fit: without its index an MP4 has no frames.
-_INDEX_BLOCK_BYTES: Final = 64 * 2**20
-_BUFFER_BYTES: Final = 32 * 2**10  # FFmpeg's own: libavformat/aviobuf.c, IO_BUFFER_SIZE
-# Chosen: where pictures and sound lie apart each packet is sought, and a buffer read behind it:
-# 80 packets a second of 32 KiB are 2.6 MB, 50 times a video of 0.4 Mb/s.
-_MOST_READ: Final = 100
-_READ_ANYWAY_BYTES: Final = 64 * 2**20
-_HELD_SOUND_S: Final = 30  # chosen: sound that comes before the first picture is out
-_NOMINAL_S: Final = Fraction(1, 25)  # chosen: of a frame whose container tells neither time nor fps
-_RESTART_S: Final = 1  # chosen: a clock that goes back by more was set anew, as at a cut of a disc
 _SAID_SHARE, _SAID_S = 0.9, 1.0  # chosen: how much of the length that a header says must be there
-_SEGMENT: Final = b"\x18\x53\x80\x67"  # RFC 9559 §5.1
 _CUT_S: Final = 0.1  # chosen: sound ends up to a packet, 64 ms, before or after the pictures
 # The containers that say their length; of the others FFmpeg guesses it.
 _SAYING: Final = ("mov", "matroska", "avi")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a video may take.
-
-    Attributes:
-        max_pixels: largest accepted width x height.
-        max_seconds: longest accepted video.
-        max_frames: most accepted frames.
-    """
-
-    max_pixels: int = 7680 * 4320  # chosen: 8K is the largest that cameras write
-    max_seconds: float = 4 * 3600.0  # chosen: longer than films
-    max_frames: int = 4 * 3600 * 60  # chosen: as many at 60 fps
+_LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +70,7 @@ class Frame:
         scale = min(1.0, short_side_px / min(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
         # AREA: the mean of all pixels below, as good as antialiased bilinear and faster.
-        rgb = _rgb(self._scaler, self._picture, size)
-        return _upright(rgb, self._turned)
+        return upright(rgb(self._scaler, self._picture, size), self._turned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,42 +105,39 @@ class VideoPass:
 
     def __init__(
         self,
-        file: BoundedFile,
-        container: av.container.InputContainer,
+        found: Opened,
         limits: Limits,
         *,
-        demuxer: str,
-        is_cut: bool,
         with_sound: bool,
         is_rough: bool,
         threads: int,
         small_side_px: int,
     ) -> None:
         """Begin a pass; ``decoded`` does."""
-        self._file, self._container, self._limits = file, container, limits
-        self._video = first_pictures(container)
-        _check_codec(self._video)
+        self._file, self._container, self._limits = found.file, found.container, limits
+        self._video = first_pictures(found.container)
+        check_codec(self._video)
         context = self._video.codec_context
         context.thread_count = threads
         context.thread_type = "AUTO"
         context.options = {"max_pixels": str(limits.max_pixels)}
         if is_rough:
             context.options |= {"skip_loop_filter": "all"}
-        _check_pixels(context.width * context.height, limits)
-        self._heard = _sound_of(container)
+        check_pixels(context.width * context.height, limits)
+        self._heard = sound_of(found.container)
         self._resampler = _resampler() if with_sound and self._heard else None
         self._sounds: deque[tuple[Fraction, npt.NDArray[np.float32]]] = deque()
         self._begin: int | None = None  # the first frame's own time, in ticks of its stream
         self._tick_s = self._video.time_base or Fraction(1, 1000)
-        self._times = _Times(_nominal_s(self._video), self._tick_s)
+        self._times = FrameTimes(nominal_s(self._video), self._tick_s)
         self._small, self._midway, self._large = (VideoReformatter() for _ in range(3))
         self._side, self._shape = small_side_px, (0, 0)
         self._reached_s = 0.0  # the latest end of a packet, of pictures or sound
-        self.rotation_deg = rotation_deg(container, self._video)
+        self.rotation_deg = rotation_deg(found.container, self._video)
         self.width_px, self.height_px = _turned(context.width, context.height, self.rotation_deg)
         self.has_sound = self._heard is not None
         self.frames = self.keys = self.damaged_packets = self.damaged_sounds = 0
-        self._demuxer, self.is_truncated = demuxer, is_cut
+        self._demuxer, self.is_truncated = found.demuxer, found.is_cut
 
     @property
     def end_ms(self) -> int:
@@ -241,7 +197,7 @@ class VideoPass:
             yield self._frame(picture)
 
     def _frame(self, picture: av.VideoFrame) -> Frame:
-        _check_pixels(picture.width * picture.height, self._limits)
+        check_pixels(picture.width * picture.height, self._limits)
         at = picture.pts if picture.pts is not None else picture.dts
         if self._begin is None:
             self._begin = at or 0
@@ -250,9 +206,7 @@ class VideoPass:
             )
             self._shape = _small_shape(picture.width, picture.height, self._side)
         time_ms = self._times.add(None if at is None else at - self._begin, picture.duration)
-        most_ms = self._limits.max_seconds * 1000
-        if time_ms > most_ms or self.frames >= self._limits.max_frames:
-            raise VideoRefused("video_too_long", _too_long(time_ms, self.frames, self._limits))
+        check_length(time_ms, self.frames, self._limits)
         small = self._shrunk(picture)
         self.frames += 1
         self.keys += bool(picture.key_frame)
@@ -273,7 +227,7 @@ class VideoPass:
             picture = self._midway.reformat(
                 picture, across, down, "yuv420p", interpolation=Interpolation.POINT, threads=1
             )
-        return _upright(_rgb(self._small, picture, self._shape), self.rotation_deg)
+        return upright(rgb(self._small, picture, self._shape), self.rotation_deg)
 
     def _hear(self, packet: "av.Packet[Any]") -> None:
         try:
@@ -293,7 +247,7 @@ class VideoPass:
             samples = np.nan_to_num(part.to_ndarray().mean(0))
             at = Fraction(part.pts or 0) * (part.time_base or Fraction(1, SOUND_HZ))
             self._sounds.append((at, samples.astype(np.float32, copy=False)))
-            while self._begin is None and at - self._sounds[0][0] > _HELD_SOUND_S:
+            while self._begin is None and at - self._sounds[0][0] > HELD_SOUND_S:
                 self._sounds.popleft()
 
     def _due_sounds(self) -> Iterator[Sound]:
@@ -333,7 +287,7 @@ def decoded(
     stream: BinaryIO,
     *,
     size_bytes: int,
-    limits: Limits = Limits(),
+    limits: Limits = _LIMITS,
     with_sound: bool = True,
     is_rough: bool = False,
     threads: int = 1,
@@ -356,131 +310,23 @@ def decoded(
         VideoRefused: empty, no video, damaged, too large, or of a codec that is not decoded.
         OSError: what the stream itself raises, as it is.
     """
-    if not size_bytes:
-        raise VideoRefused("empty_media", "0 bytes")
-    most = _MOST_READ * size_bytes + _READ_ANYWAY_BYTES
-    told = f"{most} bytes were asked for of {size_bytes}"
-    file = BoundedFile(stream, size_bytes, max_read_bytes=most, told=told)
-    file.seek(0)
-    first = file.read(SNIFFED_BYTES)
-    file.check()
-    mime = video_type(first)
-    if mime is None:
-        raise VideoRefused("not_a_video", "the first bytes are of no accepted container")
-    file.seek(0)
-    demuxer = DEMUXERS[mime]
-    with contextlib.ExitStack() as stack:
-        try:
-            container = stack.enter_context(
-                opened(
-                    file,
-                    demuxer,
-                    buffer_bytes=_BUFFER_BYTES,
-                    max_block_bytes=_INDEX_BLOCK_BYTES,
-                )
-            )
-            file.met_end = False
-            video = VideoPass(
-                file,
-                container,
-                limits,
-                demuxer=demuxer,
-                is_cut=_declared_bytes(first, demuxer) > size_bytes,
-                with_sound=with_sound,
-                is_rough=is_rough,
-                threads=threads,
-                small_side_px=small_side_px,
-            )
-        except VideoRefused:
-            file.check()  # what was read may have ended there
-            raise
-        except Exception as error:  # FFmpeg's errors are of a dozen types
-            file.check()
-            # What FFmpeg says of the file may quote it; the name of the error does not.
-            detail = f"the demuxer refuses the header: {type(error).__name__}"
-            raise VideoRefused("damaged_video", detail) from None
-        file.check()
-        yield video
 
-
-class _Times:
-    """Times that only go forward, from those that a container tells; all in ticks of a stream."""
-
-    def __init__(self, nominal_s: Fraction, tick_s: Fraction) -> None:
-        self._tick_s = tick_s
-        self._nominal = max(1, round(nominal_s / tick_s))
-        self._restart = round(_RESTART_S / tick_s)
-        self._shift = 0
-        self._last: int | None = None
-        self._last_ms = -1
-        self._lasts = self._nominal
-        self.repaired = 0
-
-    def add(self, at: int | None, lasts: int) -> int:
-        """The time of the next frame in ms, from its own and how long it is shown, 0 unknown."""
-        if at is not None:
-            at += self._shift
-        if self._last is None:
-            self.repaired += at is None
-            at = at or 0
-        elif at is None or at <= self._last:
-            self.repaired += 1
-            expected = self._last + self._lasts
-            if at is not None and at < self._last - self._restart:  # so do all that follow
-                self._shift += expected - at
-                at = expected
-            at = expected if at is None else max(at, self._last)
-        self._last, self._lasts = at, lasts if lasts > 0 else self._nominal
-        self._last_ms = max(self._last_ms + 1, self._ms(at))
-        return self._last_ms
-
-    def _ms(self, ticks: int) -> int:
-        over, under = self._tick_s.numerator * 1000, self._tick_s.denominator
-        return (2 * ticks * over + under) // (2 * under)  # rounded, in whole numbers: each frame's
-
-    @property
-    def end_ms(self) -> int:
-        """When the last frame ends; 0 without one."""
-        if self._last is None:
-            return 0
-        return max(self._last_ms + 1, self._ms(self._last + self._lasts))
-
-
-def _check_codec(video: av.VideoStream) -> None:
-    name = codec_name(video)
-    if not is_known(video) or name not in VIDEO_CODECS:
-        raise VideoRefused(
-            "codec_refused", f"the codec got {name}; allowed {', '.join(sorted(VIDEO_CODECS))}"
+    def begin(found: Opened) -> VideoPass:
+        return VideoPass(
+            found,
+            limits,
+            with_sound=with_sound,
+            is_rough=is_rough,
+            threads=threads,
+            small_side_px=small_side_px,
         )
 
-
-def _check_pixels(pixels: int, limits: Limits) -> None:
-    if pixels > limits.max_pixels:
-        detail = f"{pixels} pixels exceed the limit of {limits.max_pixels}"
-        raise VideoRefused("too_many_pixels", detail)
-
-
-def _too_long(time_ms: int, frames: int, limits: Limits) -> str:
-    return (
-        f"the video got past {time_ms / 1000:.3f} s and {frames} frames; allowed "
-        f"{limits.max_seconds:g} s and {limits.max_frames} frames"
-    )
-
-
-def _sound_of(container: av.container.InputContainer) -> av.AudioStream | None:
-    for stream in container.streams.audio:
-        if is_known(stream) and codec_name(stream) in SOUND_CODECS:
-            return stream
-    return None
+    with opened_pass(stream, size_bytes=size_bytes, begin=begin) as passing:
+        yield passing
 
 
 def _resampler() -> av.AudioResampler:
     return av.AudioResampler(format="fltp", rate=SOUND_HZ)
-
-
-def _nominal_s(video: av.VideoStream) -> Fraction:
-    rate = video.average_rate or video.base_rate
-    return 1 / rate if rate else _NOMINAL_S
 
 
 def _small_shape(width: int, height: int, side: int) -> tuple[int, int]:
@@ -497,31 +343,16 @@ def _turned(width: int, height: int, rotation: int) -> tuple[int, int]:
     return (height, width) if rotation in (90, 270) else (width, height)
 
 
-def _rgb(
+def rgb(
     scaler: VideoReformatter, picture: av.VideoFrame, size: tuple[int, int]
 ) -> npt.NDArray[np.uint8]:
+    """A picture at a size (width, height), as uint8 RGB (height, width, 3)."""
     scaled = scaler.reformat(
         picture, size[0], size[1], "rgb24", interpolation=Interpolation.AREA, threads=1
     )
     return np.asarray(scaled.to_ndarray(), np.uint8)
 
 
-def _upright(pixels: npt.NDArray[np.uint8], rotation: int) -> npt.NDArray[np.uint8]:
+def upright(pixels: npt.NDArray[np.uint8], rotation: int) -> npt.NDArray[np.uint8]:
+    """Pixels turned clockwise by 0, 90, 180 or 270 degrees."""
     return np.ascontiguousarray(np.rot90(pixels, -rotation // 90)) if rotation else pixels
-
-
-def _declared_bytes(first: bytes, demuxer: str) -> int:
-    """How long the file's first bytes say that it is; 0 where they say nothing.
-
-    >>> _declared_bytes(b"RIFF" + (100).to_bytes(4, "little") + b"AVI ", "avi")
-    108
-    """
-    if demuxer == "avi":  # Microsoft, "AVI RIFF File": the size of what follows it
-        return 8 + int.from_bytes(first[4:8], "little")
-    at = first.find(_SEGMENT) + len(_SEGMENT)
-    if demuxer != "matroska" or at < len(_SEGMENT) or at >= len(first) or not first[at]:
-        return 0
-    size_bytes = 9 - first[at].bit_length()  # RFC 8794 §4: as many as the first has zeros, and one
-    told = int.from_bytes(first[at : at + size_bytes], "big") & ((1 << 7 * size_bytes) - 1)
-    is_unknown = told == (1 << 7 * size_bytes) - 1  # §6.2: all ones
-    return 0 if is_unknown else at + size_bytes + told

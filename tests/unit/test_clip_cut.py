@@ -24,7 +24,8 @@ from udfs.clip_source import Picture, opened_source
 from udfs.keyframe_jpeg import stills
 from udfs.spans import Span
 from udfs.video_container import VideoRefused
-from udfs.video_frames import Frame, Limits, decoded
+from udfs.video_frames import Frame, decoded
+from udfs.video_pass import Limits
 
 CUTS = (reencoded, copied)
 
@@ -568,7 +569,7 @@ def test_sound_that_comes_much_too_early_or_late_is_left_out(film, monkeypatch) 
     of = spans(film, 0, 33, 60)
     heard_ms = sum(clip.heard_ms for clip, _ in cut(reencoded, film, of))
     assert heard_ms > 2300
-    monkeypatch.setattr(clip_source, "_HELD_SOUND_S", 0.05)
+    monkeypatch.setattr(clip_source, "HELD_SOUND_S", 0.05)
     assert sum(clip.heard_ms for clip, _ in cut(reencoded, film, of)) < heard_ms - 30
     for clip, cut_out in cut(reencoded, film, of):
         assert len(sounds(cut_out)) >= HZ * (clip.end_ms - clip.start_ms) // 1000

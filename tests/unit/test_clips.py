@@ -16,7 +16,8 @@ from udfs.refused import Refused
 from udfs.shots import DETECTORS
 from udfs.spans import SpanConfig
 from udfs.spool import Spool
-from udfs.video_frames import Frame, Limits, Sound, decoded
+from udfs.video_frames import Frame, Sound, decoded
+from udfs.video_pass import Limits
 
 RNG = 11
 

@@ -1,4 +1,5 @@
 import contextlib
+import fractions
 import io
 import json
 import shutil
@@ -13,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import rendered_scenes, videos
-from udfs import video_frames
-from udfs.video_frames import SOUND_HZ, Frame, Limits, Sound, VideoPass, VideoRefused, decoded
+from udfs import video_pass
+from udfs.frame_times import NOMINAL_S, FrameTimes
+from udfs.video_container import VideoRefused
+from udfs.video_frames import SOUND_HZ, Frame, Sound, VideoPass, decoded
+from udfs.video_pass import Limits
 
 FASTSTART = {"movflags": "faststart"}
 
@@ -172,7 +176,7 @@ def test_frames_that_no_decoder_takes_are_none() -> None:
 
 
 def test_a_codec_that_is_not_listed_is_refused(monkeypatch) -> None:
-    monkeypatch.setattr(video_frames, "VIDEO_CODECS", frozenset({"vp9"}))
+    monkeypatch.setattr(video_pass, "VIDEO_CODECS", frozenset({"vp9"}))
     refused = refusal(videos.video("mp4"))
     assert refused.error_class == "codec_refused"
     assert refused.detail == "the codec got h264; allowed vp9"
@@ -181,7 +185,7 @@ def test_a_codec_that_is_not_listed_is_refused(monkeypatch) -> None:
 
 
 def test_sound_of_a_codec_that_is_not_listed_is_left_out(monkeypatch) -> None:
-    monkeypatch.setattr(video_frames, "SOUND_CODECS", frozenset())
+    monkeypatch.setattr(video_pass, "SOUND_CODECS", frozenset())
     video, frames, sounds = of(videos.video("mp4"))
     assert (video.has_sound, len(frames), sounds) == (False, videos.FRAMES, [])
 
@@ -252,8 +256,8 @@ def test_what_storage_raises_is_no_refusal(reads) -> None:
 
 def test_a_file_is_not_read_for_ever(monkeypatch) -> None:
     content = videos.video("webm_vp8", times=range(150))
-    monkeypatch.setattr(video_frames, "_MOST_READ", 0)
-    monkeypatch.setattr(video_frames, "_READ_ANYWAY_BYTES", 5 * 2**15)
+    monkeypatch.setattr(video_pass, "_MOST_READ", 0)
+    monkeypatch.setattr(video_pass, "_READ_ANYWAY_BYTES", 5 * 2**15)
     video, frames, _ = of(content)
     assert video.is_truncated
     assert 0 < len(frames) < 150
@@ -320,13 +324,13 @@ stamps = st.one_of(st.none(), st.integers(-(2**62), 2**62), st.integers(0, 5000)
 
 @given(st.lists(st.tuples(stamps, st.integers(-5, 200)), min_size=1))
 def test_times_only_go_forward(told) -> None:
-    clock = video_frames._Times(video_frames._NOMINAL_S, video_frames.Fraction(1, 1000))
+    clock = FrameTimes(NOMINAL_S, fractions.Fraction(1, 1000))
     found = [clock.add(at, lasts) for at, lasts in told]
     assert all(a < b for a, b in zip(found, [*found[1:], clock.end_ms], strict=True))
 
 
 def given_times(*told: int | None) -> tuple[list[int], int]:
-    clock = video_frames._Times(video_frames._NOMINAL_S, video_frames.Fraction(1, 1000))
+    clock = FrameTimes(NOMINAL_S, fractions.Fraction(1, 1000))
     return [clock.add(at, 0) for at in told], clock.repaired
 
 
@@ -336,4 +340,4 @@ def test_times_that_are_missing_or_go_back_are_repaired() -> None:
     assert given_times(0, 40, 40, 80) == ([0, 40, 41, 80], 1)
     assert given_times(0, 40, 30, 80) == ([0, 40, 41, 80], 1)
     assert given_times(5000, 5040, 0, 40) == ([5000, 5040, 5080, 5120], 1)  # begun anew
-    assert video_frames._Times(video_frames._NOMINAL_S, video_frames._NOMINAL_S).end_ms == 0
+    assert FrameTimes(NOMINAL_S, NOMINAL_S).end_ms == 0
