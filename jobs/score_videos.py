@@ -138,7 +138,7 @@ def _process(batch: Batch, of: VideoSide) -> Outcome:
                 belonging(warehouse.read(samples.TABLE), todo, "media_sha256"),
             )
             # Another signal set may have refused it before.
-            earlier = warehouse.read(quarantine.TABLE).where(F.col("batch") != batch.name)
+            earlier = batch.history(quarantine.TABLE)
             fresh = held(poisoned.join(earlier, "quarantine_id", "left_anti"))
             if fresh.rows:
                 batch.append(batch.stamped(fresh.frame, at="quarantined_at"), quarantine.TABLE)

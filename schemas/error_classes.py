@@ -43,7 +43,6 @@ OF_FETCHES: Final = {  # met by fetch
     "hash_mismatch": "the bytes are not those that the dump's own hash names",
 }
 OF_VIDEOS: Final = {  # met where videos are decoded
-    "clip_not_cut": "no container takes the packets of a clip, or its span is of other frames",
     "no_frames": "a video of which no frame can be decoded",
     "codec_refused": "a codec that is not decoded: unknown, or seldom looked after",
     "corrupt_video": "a video that a signal failed on",
