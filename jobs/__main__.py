@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from jobs import benchmarks_cli, coreset_cli, duplicates_cli, models_cli, review_cli
+from jobs import benchmarks_cli, clips_cli, coreset_cli, duplicates_cli, models_cli, review_cli
 from jobs.runtime.config import Config, load
 from jobs.runtime.errors import ConfigError, NotFound, SluiceError
 
@@ -53,6 +53,8 @@ review_app = typer.Typer(help="Label many rows by reviewing a few.", no_args_is_
 app.add_typer(review_app, name="review")
 duplicates_app = typer.Typer(help="Look at duplicates.", no_args_is_help=True)
 app.add_typer(duplicates_app, name="duplicates")
+clips_app = typer.Typer(help="Work with clips of videos.", no_args_is_help=True)
+app.add_typer(clips_app, name="clips")
 bench_app = typer.Typer(help="Benchmarks that must not be trained on.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench-items")
 
@@ -484,6 +486,7 @@ def report(
 models_cli.add_to(models_app, _command, _config)
 benchmarks_cli.add_to(bench_app, _command, _config)
 duplicates_cli.add_to(duplicates_app, _command, _config, _warehouse)
+clips_cli.add_to(clips_app, _command, _config, _warehouse)
 review_cli.add_to(review_app, _command, _config, _plan, _require_tables)
 coreset_cli.add_to(app, _command, _config, _plan, _require_tables)
 

@@ -3,33 +3,35 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 from jobs.sources.entry import EntryRefused
 from jobs.sources.place import Place
-from udfs.clips import Found
 from udfs.refused import Refused
 from udfs.verified_stream import VerifiedStream
 
+Seen = TypeVar("Seen")
+
 
 @dataclass(frozen=True)
-class Look:
+class Look(Generic[Seen]):
     """From where a video lies to what one pass over it finds; needs neither Spark nor networks.
 
     Attributes:
         measure: takes the stream and the row that names it.
     """
 
-    measure: Callable[[BinaryIO, Mapping[str, Any]], Found]
+    measure: Callable[[BinaryIO, Mapping[str, Any]], Seen]
 
-    def __call__(self, content: bytes) -> Found:
+    def __call__(self, content: bytes) -> Seen:
         """What is found of a video.
 
         The stream is hashed as it is read. Whatever came of bytes that are not the video's, or
         are there no more, is told as that alone.
 
         Args:
-            content: columns of `udfs.video_signals.COLUMNS` as JSON.
+            content: the video's row as JSON: `media_sha256`, `size_bytes`, `root`, `path`,
+                `offset_bytes`, and what `measure` asks for.
 
         Raises:
             Refused: as `media_gone`, or as the video itself is.

@@ -1,0 +1,71 @@
+"""`sluice clips export`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from jobs.runtime.config import Config
+from jobs.runtime.errors import ConfigError
+
+# What a command needs of Spark is imported inside it: `--help` must answer at once.
+
+out: Final = Console()
+
+Guard = Callable[[Callable[..., None]], Callable[..., None]]
+Configured = Callable[[Path | None, Sequence[str] | None], Config]
+Opened = Callable[..., Any]
+
+
+def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Opened) -> None:
+    """Put the commands into a group.
+
+    Args:
+        group: the group of the command line.
+        guard: turns our errors into one line and their exit code.
+        configured: gives the configuration of a file and some overrides.
+        opened: the warehouse of a configuration.
+    """
+
+    @group.command("export")
+    @guard
+    def export_(
+        folder: Annotated[str, typer.Argument(help="that gets the shards; new, a path or URI")],
+        where: Annotated[
+            str | None,
+            typer.Option(metavar="SQL", help="condition on silver.clips, e.g. 'NOT is_static'"),
+        ] = None,
+        how: Annotated[
+            str, typer.Option(help="encoded: exactly the clip's frames; copied: not encoded anew")
+        ] = "encoded",
+        stills: Annotated[
+            bool, typer.Option(help="a JPEG of the frame in the middle of encoded clips")
+        ] = True,
+        shard_clips: Annotated[int, typer.Option(help="most clips of a shard")] = 1_000,
+        config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file")] = None,
+        overrides: Annotated[
+            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one key")
+        ] = None,
+        verbose: Annotated[
+            bool, typer.Option("--verbose", "-v", help="show what Spark says")
+        ] = False,
+    ) -> None:
+        """Cut clips out of their videos into WebDataset shards with a manifest."""
+        from jobs import export_clips
+
+        if how not in ("encoded", "copied"):
+            raise ConfigError(f"--how got {how}; allowed encoded, copied; choose one")
+        settings = configured(config, overrides)
+        found = export_clips.run(
+            opened(settings, verbose=verbose),
+            settings,
+            folder,
+            where=where,
+            how=how,  # type: ignore[arg-type]  # checked above
+            has_stills=stills,
+            shard_clips=shard_clips,
+        )
+        failed = f", {found.failed:,} of them failed" if found.failed else ""
+        out.print(f"{found.clips:,} clips in {found.shards:,} shards{failed}: {folder}")

@@ -1,0 +1,160 @@
+"""Export clips: what a condition chooses of `silver.clips`, cut out of its videos into shards."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from pyarrow import fs
+from pyspark.errors import AnalysisException, ParseException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs import score_videos
+from jobs.cut_clips import COLUMNS, MANIFEST, Cut, Deadline, How, cutting
+from jobs.runtime.config import Config
+from jobs.runtime.errors import ConfigError, NotFound
+from jobs.runtime.held import held
+from jobs.runtime.tables import Warehouse
+from jobs.sources.place import filesystem_of
+from schemas import clips, media, samples
+from udfs.clip_record import SUCCESS
+from udfs.video_pass import Limits
+
+# Chosen: of clips of 10 s in 2 MB a shard is 2 GB, about what is read at a time from a store.
+SHARD_CLIPS: Final = 1_000
+_PARTS: Final = "_parts"
+# Encoding takes longer than decoding. Chosen: 1080p is encoded by one busy core at half its speed.
+_ENCODING_FACTOR: Final = 4.0
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export came to.
+
+    Attributes:
+        clips: that were chosen, and are in the manifest.
+        failed: of them, that could not be cut.
+        shards: number of tars.
+    """
+
+    clips: int
+    failed: int
+    shards: int
+
+
+def chosen(warehouse: Warehouse, signal_set: str, where: str | None) -> DataFrame:
+    """Videos with their chosen clips: `jobs.cut_clips.COLUMNS`, and `clips`, how many.
+
+    Raises:
+        NotFound: there are no clips yet.
+        ConfigError: Spark cannot make sense of the condition.
+    """
+    if not warehouse.exists(clips.TABLE):
+        raise NotFound(f"no clips in {warehouse.root} yet; `sluice run` on a dump with videos")
+    found = warehouse.read(clips.TABLE).where(F.col("signal_set") == signal_set)
+    if where is not None:
+        warehouse.register()
+        try:
+            found = found.where(where)
+        except (AnalysisException, ParseException) as error:
+            said = str(error).split("\n\nJVM stacktrace")[0].split("\n")[0]
+            raise ConfigError(
+                f"--where got {where}; allowed an SQL condition on columns of {clips.TABLE}; {said}"
+            ) from None
+    facts = [f.name for f in clips.SIGNALS if f.name != "phash_runs"]
+    of_video = found.groupBy("media_sha256").agg(
+        F.sort_array(F.collect_list(F.struct("start_frame", *facts))).alias("clips")
+    )
+    first = (
+        warehouse.read(samples.TABLE)
+        .join(of_video.select("media_sha256"), "media_sha256", "left_semi")
+        .groupBy("media_sha256")
+        .agg(F.min_by(F.struct("sample_id", "caption"), "ingest_ordinal").alias("first"))
+    )
+    place = [name for name in COLUMNS if name != "told"]
+    told = F.struct(
+        # A video whose samples are taken down meanwhile is named by its bytes.
+        F.coalesce("first.sample_id", F.col("media_sha256")).alias("key"),
+        F.col("first.caption").alias("caption"),
+        "clips",
+    )
+    return (
+        of_video.join(warehouse.read(media.TABLE).select(*place), "media_sha256")
+        .join(first, "media_sha256", "left")
+        .select(
+            *place,
+            F.to_json(told, {"ignoreNullFields": "false"}).alias("told"),
+            F.size("clips").alias("clips"),
+        )
+    )
+
+
+def run(
+    warehouse: Warehouse,
+    config: Config,
+    folder: str,
+    *,
+    where: str | None = None,
+    how: How = "encoded",
+    has_stills: bool = True,
+    shard_clips: int = SHARD_CLIPS,
+) -> Exported:
+    """Cut clips of the configuration's signal set into shards `00000.tar`, `00001.tar` and so on.
+
+    The manifest, a table of Parquet in the folder `manifest`, is written last: it has a row for
+    each clip that was chosen, and a folder without it is not whole.
+
+    Args:
+        warehouse: holds the clips.
+        config: names the signal set, and what a video may take.
+        folder: that gets the shards; new, or empty.
+        where: an SQL condition on columns of `silver.clips`; it may ask any table.
+        how: "encoded" anew frame by frame, or "copied" from key frame to key frame.
+        has_stills: with a JPEG of the frame in the middle; of encoded clips.
+        shard_clips: most clips of a shard.
+
+    Raises:
+        NotFound: there are no clips, or none is chosen.
+        ConfigError: the folder holds something; or Spark cannot make sense of the condition.
+    """
+    if shard_clips < 1:
+        raise ConfigError(f"--shard-clips got {shard_clips}; allowed from 1; change it")
+    filesystem, inside = filesystem_of(folder)
+    if filesystem.get_file_info(fs.FileSelector(inside, allow_not_found=True)):
+        raise ConfigError(f"the folder {folder} holds files; allowed a new one; choose another")
+    of = score_videos.side(config)
+    videos = held(chosen(warehouse, of.signal_set, where), clips=F.sum("clips"))
+    if not videos.rows:
+        raise NotFound("no clip is chosen; change --where, or the section video of the settings")
+    parts = f"{inside}/{_PARTS}"
+    filesystem.create_dir(parts)
+    asked = config.video
+    factor = asked.deadline_factor + (_ENCODING_FACTOR if how == "encoded" else 0.0)
+    work = cutting(
+        Cut(how, has_stills, Limits(max_pixels=asked.max_pixels, max_seconds=asked.max_duration_s)),
+        Deadline(asked.deadline_s, factor, asked.memory_bytes),
+        f"{folder}/{_PARTS}",
+        shard_clips,
+    )
+    # So many parts that each makes about one shard; a video's clips stay together.
+    tasks = max(1, min(videos.rows, -(-videos.said["clips"] // shard_clips)))
+    rows = held(
+        videos.frame.select(*COLUMNS)
+        .repartition(tasks, "media_sha256")
+        .sortWithinPartitions("media_sha256")
+        .mapInArrow(work, MANIFEST),
+        failed=F.count_if(F.col("status") != SUCCESS),
+    )
+    shards = _named(rows.frame, filesystem, inside)
+    told = rows.frame.withColumnRenamed("shard", "drawn").join(F.broadcast(shards), "drawn")
+    told.select(*MANIFEST.names).coalesce(1).write.parquet(f"{folder}/manifest")
+    filesystem.delete_dir(parts)
+    return Exported(clips=rows.rows, failed=rows.said["failed"], shards=shards.count())
+
+
+def _named(rows: DataFrame, filesystem: fs.FileSystem, inside: str) -> DataFrame:
+    """Give the shards that rows speak of numbers, in the order of their first clip."""
+    firsts = rows.groupBy("shard").agg(F.min("key").alias("key")).orderBy("key").collect()
+    names = [(row.shard, f"{number:05d}.tar") for number, row in enumerate(firsts)]
+    for drawn, name in names:
+        filesystem.move(f"{inside}/{_PARTS}/{drawn}", f"{inside}/{name}")
+    return rows.sparkSession.createDataFrame(names, "drawn string, shard string")
