@@ -35,7 +35,13 @@ MANIFEST: Final = StructType(
         field("key", StringType(), "of the clip in its shard"),
         field("shard", StringType(), "tar that holds it"),
         field("status", StringType(), "success, or failed_to_subsample"),
-        field("error_class", StringType(), "of a clip that failed", nullable=True),
+        field(
+            "error_class",
+            StringType(),
+            "of a clip that failed: one of quarantine's, or clip_not_cut: no container takes its"
+            " packets, or its span is of other frames",
+            nullable=True,
+        ),
         field("detail", StringType(), "likewise, without content", nullable=True),
         field("extension", StringType(), "mp4 or mkv", nullable=True),
         field("size_bytes", LongType(), "of the clip's file", nullable=True),
