@@ -14,6 +14,7 @@ from jobs import decontaminate
 from jobs import recipe as recipes
 from jobs.recipe import Recipe
 from jobs.runtime.errors import SluiceError
+from jobs.runtime.held import held
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import Warehouse, belonging, counted, newest, within
@@ -119,9 +120,9 @@ def stage(recipe: Recipe, scoring: Scoring) -> Stage:
     """The stage for one recipe version over the pairs of one scoring."""
 
     def process(batch: Batch) -> Outcome:
-        paired = batch.frame.localCheckpoint()
-        _decide(batch, recipe, scoring, paired)
-        return Outcome(rows_in=paired.count(), **_standing(batch, recipe, paired))
+        paired = held(batch.frame)
+        _decide(batch, recipe, scoring, paired.frame)
+        return Outcome(rows_in=paired.rows, **_standing(batch, recipe, paired.frame))
 
     return Stage(
         name=NAME,
@@ -139,12 +140,12 @@ def revisions(recipe: Recipe, scoring: Scoring) -> Stage:
 
     def process(batch: Batch) -> Outcome:
         revised = batch.frame.distinct().localCheckpoint()
-        decided = _decided(batch, recipe, revised)
+        decided = held(_decided(batch, recipe, revised))
         pair = _here(batch.warehouse.read(pairs.TABLE), revised)
         pair = pair.where(F.col("signal_set") == scoring.signal_set)
-        pair = pair.join(decided, "sample_id", "left_semi").localCheckpoint()
+        pair = pair.join(decided.frame, "sample_id", "left_semi").localCheckpoint()
         _decide(batch, recipe, scoring, pair)
-        return Outcome(rows_in=decided.count(), **_standing(batch, recipe, revised))
+        return Outcome(rows_in=decided.rows, **_standing(batch, recipe, revised))
 
     return Stage(
         name=NAME,
@@ -171,33 +172,31 @@ def _decide(batch: Batch, recipe: Recipe, scoring: Scoring, paired: DataFrame) -
             hits = decontaminate.counting(batch.warehouse, scoring, recipe.registry)
             hits = belonging(hits, paired, "sample_id")
         found = decontaminate.with_contaminated(found, hits)
-    judged = found.localCheckpoint()
     # A recipe that asks for no kind waits for none.
     lacks_verdict = " OR ".join(
         ["FALSE", *(f"duplicate_{kind} IS NULL" for kind in recipes.duplicate_kinds(recipe))]
     )
-    met = counted(judged, samples=F.lit(True), waiting=F.expr(lacks_verdict))
-    if met["waiting"]:
+    judged = held(found, waiting=F.count_if(F.expr(lacks_verdict)))
+    if judged.said["waiting"]:
         raise SluiceError(
-            f"{met['waiting']} of {met['samples']} samples have no verdict on duplicates yet, all "
-            "need one before a recipe can decide; run the stage dedup first"
+            f"{judged.said['waiting']} of {judged.rows} samples have no verdict on duplicates yet,"
+            " all need one before a recipe can decide; run the stage dedup first"
         )
-    if not met["samples"]:
+    if not judged.rows:
         return
-    held = _decided(batch, recipe, paired).select(
+    former = _decided(batch, recipe, paired).select(
         "sample_id",
         (F.col(decisions.REVISION) + 1).alias(decisions.REVISION),
         F.col("reasons").alias("held_reasons"),
     )
-    decided = (
-        transform(judged, recipe)
-        .join(held, "sample_id", "left")
+    decided = held(
+        transform(judged.frame, recipe)
+        .join(former, "sample_id", "left")
         .where(~F.col("reasons").eqNullSafe(F.col("held_reasons")))
         .withColumn(decisions.REVISION, F.coalesce(decisions.REVISION, F.lit(0)))
-        .localCheckpoint()
     )
-    if not decided.isEmpty():
-        batch.append(batch.stamped(decided, at="decided_at"), decisions.TABLE)
+    if decided.rows:
+        batch.append(batch.stamped(decided.frame, at="decided_at"), decisions.TABLE)
 
 
 def _standing(batch: Batch, recipe: Recipe, keys: DataFrame) -> dict[str, int]:
@@ -210,7 +209,7 @@ def _standing(batch: Batch, recipe: Recipe, keys: DataFrame) -> dict[str, int]:
 def _decided(batch: Batch, recipe: Recipe, keys: DataFrame) -> DataFrame:
     """Decisions of earlier batches that hold on the samples."""
     earlier = _decisions(batch, recipe, keys).where(F.col("batch") != batch.name)
-    return newest(earlier, decisions.TABLE).localCheckpoint()
+    return newest(earlier, decisions.TABLE)
 
 
 def _decisions(batch: Batch, recipe: Recipe, keys: DataFrame) -> DataFrame:

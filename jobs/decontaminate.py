@@ -16,6 +16,7 @@ from jobs.benchmark_registry import Version
 from jobs.recipe import CONTAMINATED
 from jobs.runtime import streams
 from jobs.runtime.errors import SluiceError
+from jobs.runtime.held import held
 from jobs.runtime.models import CLIP, Scoring
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import Warehouse, belonging
@@ -103,7 +104,8 @@ def _checkpoint(registry: str, scoring: Scoring) -> str:
 
 def _process(batch: Batch, version: Version, registry: Registry, model: str | None) -> Outcome:
     read = batch.warehouse.read
-    arrived = batch.frame.dropDuplicates(["sample_id"]).localCheckpoint()
+    samples_in = held(batch.frame.dropDuplicates(["sample_id"]))
+    arrived = samples_in.frame
     compared = told(
         arrived,
         belonging(read(samples.TABLE), arrived, "sample_id"),
@@ -113,22 +115,19 @@ def _process(batch: Batch, version: Version, registry: Registry, model: str | No
     # An explicit number of partitions: adaptive execution would merge the few bytes of text
     # into one, and one core would do all the work.
     tasks = batch.warehouse.spark.sparkContext.defaultParallelism
-    examined = transform(compared.repartition(tasks), registry).localCheckpoint()
+    examined = held(transform(compared.repartition(tasks), registry))
     # Under another signal set a sample comes again, and its text meets the same items.
-    known = read(contamination.TABLE).where(
-        (F.col("registry") == version.digest) & (F.col("batch") != batch.name)
-    )
-    hits = (
-        examined.select("sample_id", F.explode("hits").alias("hit"))
+    known = batch.history(contamination.TABLE).where(F.col("registry") == version.digest)
+    hits = held(
+        examined.frame.select("sample_id", F.explode("hits").alias("hit"))
         .select("sample_id", "hit.*")
         .join(belonging(known, arrived, "sample_id").select(*_HIT), list(_HIT), "left_anti")
         .join(arrived.select("sample_id", "ingest_ordinal"), "sample_id")
         .withColumn("registry", F.lit(version.digest))
-        .localCheckpoint()
     )
-    if not hits.isEmpty():
-        batch.append(batch.stamped(hits, at="found_at"), contamination.TABLE)
-    return Outcome(rows_in=arrived.count(), rows_kept=examined.count())
+    if hits.rows:
+        batch.append(batch.stamped(hits.frame, at="found_at"), contamination.TABLE)
+    return Outcome(rows_in=samples_in.rows, rows_kept=examined.rows)
 
 
 def counting(warehouse: Warehouse, scoring: Scoring, registry: str) -> DataFrame:

@@ -11,9 +11,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.runtime.errors import SluiceError
+from jobs.runtime.held import held
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Batch, Outcome, Stage
-from jobs.runtime.tables import belonging, counted
+from jobs.runtime.tables import belonging
 from schemas import error_classes, image_signals, pairs, quarantine, samples, text_signals
 from udfs.identity import digest
 
@@ -86,39 +87,39 @@ def stage(scoring: Scoring) -> Stage:
 
 
 def _process(batch: Batch, scoring: Scoring) -> Outcome:
-    arrived = batch.frame.localCheckpoint()
+    arrived = held(batch.frame)
 
     def signals(table: str, key: str, signal_set: str) -> DataFrame:
         rows = batch.warehouse.read(table).where(F.col("signal_set") == signal_set)
-        return belonging(rows, arrived, key)
+        return belonging(rows, arrived.frame, key)
 
-    paired = transform(
-        arrived,
+    joined = transform(
+        arrived.frame,
         signals(image_signals.TABLE, "media_sha256", scoring.images.signal_set),
         signals(text_signals.TABLE, "text_sha256", scoring.texts.signal_set),
         scoring.clip_score,
-    ).localCheckpoint()
-    is_ok = (F.col("image_status") == error_classes.OK) & (F.col("text_status") == error_classes.OK)
-    met = counted(
-        paired,
-        samples=F.lit(True),
-        complete=is_ok,
-        poisoned=~is_ok,
-        waiting=F.isnull("image_status") | F.isnull("text_status"),
     )
+    is_ok = (F.col("image_status") == error_classes.OK) & (F.col("text_status") == error_classes.OK)
+    paired = held(
+        joined,
+        complete=F.count_if(is_ok),
+        poisoned=F.count_if(~is_ok),
+        waiting=F.count_if(F.isnull("image_status") | F.isnull("text_status")),
+    )
+    met = paired.said
     if met["waiting"]:
         raise SluiceError(
-            f"{met['waiting']} of {met['samples']} samples have no signals yet, all need them "
+            f"{met['waiting']} of {paired.rows} samples have no signals yet, all need them "
             "before they can be paired; run the stages score_images and score_text first"
         )
     if met["complete"]:
-        complete = paired.where(is_ok).withColumn("signal_set", F.lit(scoring.signal_set))
+        complete = paired.frame.where(is_ok).withColumn("signal_set", F.lit(scoring.signal_set))
         batch.append(batch.stamped(complete, at="paired_at"), pairs.TABLE)
     if met["poisoned"]:
-        poisoned = quarantined(paired.where(~is_ok))
+        poisoned = quarantined(paired.frame.where(~is_ok))
         batch.append(batch.stamped(poisoned, at="quarantined_at"), quarantine.TABLE)
     return Outcome(
-        rows_in=arrived.count(),
+        rows_in=arrived.rows,
         rows_kept=batch.written(pairs.TABLE).count(),
         rows_quarantined=batch.written(quarantine.TABLE).count(),
     )

@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from jobs.runtime.held import held
 from jobs.runtime.models import Operator, Side
 from jobs.runtime.streams import Batch, Outcome
 from jobs.runtime.tables import belonging, contract, counted
@@ -37,15 +38,15 @@ def score_once(batch: Batch, side: Side, score: Score) -> Outcome:
     def known() -> DataFrame:
         return batch.warehouse.read(side.table).where(F.col("signal_set") == side.signal_set)
 
-    keys = batch.frame.dropDuplicates([side.key]).localCheckpoint()
-    done = belonging(known(), keys, side.key).select(side.key)
-    todo = keys.join(F.broadcast(done), side.key, "left_anti").localCheckpoint()
-    if not todo.isEmpty():
+    keys = held(batch.frame.dropDuplicates([side.key]))
+    done = belonging(known(), keys.frame, side.key).select(side.key)
+    unknown = held(keys.frame.join(F.broadcast(done), side.key, "left_anti"))
+    if unknown.rows:
         shared = _shared(batch, side)
-        rows = scored(side, todo, batch.warehouse.read(side.table), shared, score)
+        rows = scored(side, unknown.frame, batch.warehouse.read(side.table), shared, score)
         rows = rows.withColumns(side.stamp())
         batch.append(batch.stamped(rows, at="scored_at"), side.table)
-    return _outcome(batch, keys, belonging(known(), keys, side.key))
+    return _outcome(batch, keys.rows, belonging(known(), keys.frame, side.key))
 
 
 def _shared(batch: Batch, side: Side) -> Shared:
@@ -191,7 +192,7 @@ def _derived(side: Side, rows: DataFrame, names: Sequence[str]) -> DataFrame:
     return rows.mapInArrow(side.deriving(derived), contract(side.table).SIGNALS)
 
 
-def _outcome(batch: Batch, keys: DataFrame, signals: DataFrame) -> Outcome:
+def _outcome(batch: Batch, rows_in: int, signals: DataFrame) -> Outcome:
     """Count what became of the keys from their signals, whoever wrote them."""
     is_ok = F.col("status") == error_classes.OK
     is_old = (F.col("batch") != batch.name) | (F.size("computed") == 0)
@@ -201,4 +202,4 @@ def _outcome(batch: Batch, keys: DataFrame, signals: DataFrame) -> Outcome:
         rows_quarantined=~is_ok,
         rows_reused=is_ok & is_old,
     )
-    return Outcome(rows_in=keys.count(), **counts)
+    return Outcome(rows_in=rows_in, **counts)

@@ -9,7 +9,7 @@ from typing import Final
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.runtime.held import held
+from jobs.runtime.held import computed, held
 from jobs.runtime.session import arrow_rows
 from udfs import link_batches
 
@@ -84,7 +84,7 @@ def clusters(links: DataFrame, *, limit: int = LIMIT) -> tuple[DataFrame, DataFr
             of_component = found.frame.join(named.withColumnRenamed("node", "a"), "a")
             thin = held(_thinned(of_component, named, limit))
             whole = thin.frame.repartition(_tasks(thin.rows, limit), "component").drop("component")
-        judged = whole.mapInArrow(link_batches.judging, _JUDGED).localCheckpoint()
+        judged = computed(whole.mapInArrow(link_batches.judging, _JUDGED))
     is_node = F.col("node").isNotNull()
     of_node = ("cluster", "elder", "similarity", "is_duplicate")
     nodes = judged.where(is_node).select("node", *of_node, *(f"was_{name}" for name in of_node))
@@ -99,23 +99,21 @@ def _components(links: DataFrame, count: int, limit: int) -> DataFrame:
     rounds: list[DataFrame] = []
     while count > limit:
         contract = link_batches.contracting(shuffle=len(rounds))
-        stars = (
+        stars = computed(
             links.select("a", "b")
             .repartition(_tasks(count, limit), "a", "b")
             .mapInArrow(contract, _STARS)
             .repartition("node")
-            .localCheckpoint()
         )
-        names = stars.groupBy("node").agg(F.min_by("root", "place").alias("name")).localCheckpoint()
+        names = computed(stars.groupBy("node").agg(F.min_by("root", "place").alias("name")))
         rest = held(_contracted(stars, names))
         links, count = rest.frame, rest.rows
         rounds.append(names)
-    found = (
+    found = computed(
         links.select("a", "b")
         .coalesce(1)
         .mapInArrow(link_batches.contracting(), _STARS)
         .select("node", F.col("root").alias("component"))
-        .localCheckpoint()
     )
     return _unrolled(rounds, found) if rounds else found
 
@@ -136,13 +134,10 @@ def _unrolled(rounds: list[DataFrame], found: DataFrame) -> DataFrame:
         found = names.join(later, "name", "left").select(
             "node", F.coalesce("component", "name").alias("component")
         )
-    found = found.localCheckpoint()
+    found = computed(found)
     least = found.groupBy("component").agg(F.min("node").alias("least"))
-    return (
-        found.join(least, "component")
-        .select("node", F.col("least").alias("component"))
-        .localCheckpoint()
-    )
+    named = found.join(least, "component")
+    return computed(named.select("node", F.col("least").alias("component")))
 
 
 def _thinned(links: DataFrame, named: DataFrame, limit: int) -> DataFrame:
@@ -174,7 +169,7 @@ def _thinned(links: DataFrame, named: DataFrame, limit: int) -> DataFrame:
             .mapInArrow(link_batches.spanning, f"component long, {_LINK}")
         )
         rest = links.join(F.broadcast(excess.frame), "component", "left_anti")
-        links = rest.unionByName(thin).localCheckpoint()
+        links = computed(rest.unionByName(thin))
 
 
 def _links(rows: DataFrame) -> DataFrame:

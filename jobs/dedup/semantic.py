@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from jobs.dedup import stored_centroids
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
+from jobs.runtime.held import Held, held
 from jobs.runtime.lookup import lookup
 from jobs.runtime.session import setting
 from jobs.runtime.streams import Batch
@@ -117,29 +118,28 @@ def _embeddings(batch: Batch, fresh: DataFrame) -> tuple[DataFrame, str | None]:
     The model is the one that scored the batch's images last.
     """
     scored = F.struct("scored_at", "signal_set")
-    signals = (
+    signals = held(
         belonging(batch.warehouse.read(image_signals.TABLE), fresh, "media_sha256")
         .where((F.length("clip_embedding") > 0) & F.col("clip_model").isNotNull())
         .groupBy("media_sha256", "clip_model")
         # An image may have been scored by the same model in several signal sets.
-        .agg(F.max_by("clip_embedding", scored).alias("embedding"), F.max(scored).alias("scored"))
-        .localCheckpoint()
+        .agg(F.max_by("clip_embedding", scored).alias("embedding"), F.max(scored).alias("scored")),
+        last=F.max_by("clip_model", F.struct("scored", "clip_model")),
     )
-    (last,) = signals.agg(F.max_by("clip_model", F.struct("scored", "clip_model"))).collect()
-    model: str | None = last[0]
-    of_model = signals.where(F.col("clip_model") == F.lit(model))
+    model: str | None = signals.said["last"]
+    of_model = signals.frame.where(F.col("clip_model") == F.lit(model))
     vectors = fresh.select("node", "media_sha256").join(
         of_model.select("media_sha256", "embedding"), "media_sha256", "left"
     )
-    vectors = vectors.select("node", "embedding").localCheckpoint()
-    lacking = vectors.where(F.col("embedding").isNull()).count()
-    if lacking:
+    lacking = F.count_if(F.col("embedding").isNull())
+    found = held(vectors.select("node", "embedding"), lacking=lacking)
+    if found.said["lacking"]:
         log.warning(
             "semantic: images without an embedding%s, which count as like no other: %d",
             "" if model is None else f" by the model {model[:12]}",
-            lacking,
+            found.said["lacking"],
         )
-    return vectors, model
+    return found.frame, model
 
 
 def _append_vectors(batch: Batch, vectors: DataFrame) -> None:
@@ -257,13 +257,12 @@ def links(
     if not found:
         return spark.createDataFrame([], LINKS)
     nearest = Window.partitionBy("cell", "node").orderBy("distance", "other")
-    pairs = (
+    pairs = held(
         reduce(DataFrame.unionByName, found)
         .withColumn("rank", F.row_number().over(nearest))
         .where(F.col("rank") <= most)
         .select(F.least("node", "other").alias("a"), F.greatest("node", "other").alias("b"))
         .distinct()
-        .localCheckpoint()
     )
     return _verified(pairs, threshold, vectors_of)
 
@@ -332,11 +331,13 @@ def _read(rows: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, np.n
     )
 
 
-def _verified(pairs: DataFrame, threshold: float, vectors_of: VectorsOf) -> DataFrame:
+def _verified(candidates: Held, threshold: float, vectors_of: VectorsOf) -> DataFrame:
     """Of candidate pairs, those whose exact cosine is at least the threshold."""
-    blocks = max(1, -(-pairs.count() // BLOCK))
+    blocks = max(1, -(-candidates.rows // BLOCK))
     # By pair, so that no block is larger for a node that is in many.
-    pairs = pairs.withColumn("block", F.pmod(F.xxhash64("a", "b"), F.lit(blocks)).cast("int"))
+    pairs = candidates.frame.withColumn(
+        "block", F.pmod(F.xxhash64("a", "b"), F.lit(blocks)).cast("int")
+    )
     ends = pairs.select("block", F.explode(F.array("a", "b")).alias("node")).distinct()
     vectors = vectors_of(ends.select("node").distinct()).select("node", "embedding")
     # Another name, or Spark takes the two for one column.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
@@ -23,6 +24,15 @@ class Held:
     said: Mapping[str, Any]
 
 
+def computed(frame: DataFrame) -> DataFrame:
+    """The frame's rows as they are now, on the disks of executors.
+
+    Not in their memory: 5 M links beside the tasks that read them were more than the heap of an
+    executor of 700 MB (exit 52, `make bench-components`).
+    """
+    return frame.localCheckpoint(storageLevel=StorageLevel.DISK_ONLY)
+
+
 def held(frame: DataFrame, **aggregates: Column) -> Held:
     """Compute a frame, and count it without a job more.
 
@@ -35,6 +45,6 @@ def held(frame: DataFrame, **aggregates: Column) -> Held:
     """
     counting = Observation()
     named = [value.alias(name) for name, value in aggregates.items()]
-    rows = frame.observe(counting, F.count(F.lit(1)).alias("rows"), *named).localCheckpoint()
+    rows = computed(frame.observe(counting, F.count(F.lit(1)).alias("rows"), *named))
     said = counting.get
     return Held(frame=rows, rows=said["rows"], said={name: said[name] for name in aggregates})
