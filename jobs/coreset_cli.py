@@ -75,8 +75,9 @@ def add_to(
     ) -> None:
         """Choose a few rows of each cluster of the embeddings into gold.coreset_NAME."""
         from jobs import coreset, set_name, themes
+        from jobs.chosen import chosen
         from schemas import coreset as table
-        from schemas import gold
+        from schemas import gold, pairs
 
         set_name.checked("coreset", name)
         shares = _shares(band) if band is not None else None
@@ -99,7 +100,7 @@ def add_to(
         settings.check()
         rows = themes.with_embeddings(
             found.warehouse,
-            themes.chosen_pairs(found.warehouse, settings.signal_set, settings.where),
+            chosen(found.warehouse, pairs.TABLE, settings.signal_set, settings.where),
         )
         is_new = coreset.run(found.warehouse, name, rows, settings, run_id=uuid.uuid4().hex)
         verb = "wrote" if is_new else "nothing changed:"

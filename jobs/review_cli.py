@@ -81,6 +81,8 @@ def add_to(
     ) -> None:
         """Choose what to look at; write it as a CSV to fill in, and as contact sheets."""
         from jobs import review, review_lists, set_name, themes
+        from jobs.chosen import chosen
+        from schemas import pairs
 
         set_name.checked("review", name)
         found = planned(config, overrides, verbose=verbose)
@@ -95,7 +97,7 @@ def add_to(
         settings.check()
         rows = themes.with_embeddings(
             found.warehouse,
-            themes.chosen_pairs(found.warehouse, settings.signal_set, settings.where),
+            chosen(found.warehouse, pairs.TABLE, settings.signal_set, settings.where),
         )
         is_new = review.start(found.warehouse, name, rows, settings, run_id=uuid.uuid4().hex)
         asked = review.asked(found.warehouse, name)

@@ -14,9 +14,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, FloatType, IntegerType, StringType, StructType
 
-from jobs.runtime.errors import ConfigError, NotFound
+from jobs.runtime.errors import ConfigError
 from jobs.runtime.tables import Warehouse
-from schemas import image_signals, pairs, text_signals
+from schemas import image_signals, text_signals
 from schemas.field import field
 from udfs.arrow import record_batch
 from udfs.joint_embedding import nearest, read_pairs
@@ -75,30 +75,6 @@ class Learnt:
 def nothing(shape: Shape) -> Learnt:
     """No vectors, of the dimension of others."""
     return Learnt(np.zeros((0, shape.image_dimension + shape.text_dimension), np.float32))
-
-
-def chosen_pairs(warehouse: Warehouse, signal_set: str, where: str | None) -> DataFrame:
-    """The pairs of a signal set that an SQL condition holds for; it may ask any table.
-
-    Raises:
-        NotFound: there are no pairs yet.
-        ConfigError: Spark cannot make sense of the condition.
-    """
-    from pyspark.errors import AnalysisException, ParseException
-
-    if not warehouse.exists(pairs.TABLE):
-        raise NotFound(f"no pairs in {warehouse.root} yet; run `sluice run` first")
-    found = warehouse.read(pairs.TABLE).where(F.col("signal_set") == signal_set)
-    if where is None:
-        return found
-    warehouse.register()
-    try:
-        return found.where(where)
-    except (AnalysisException, ParseException) as error:
-        said = str(error).split("\n\nJVM stacktrace")[0].split("\n")[0]
-        raise ConfigError(
-            f"--where got {where}; allowed an SQL condition on columns of {pairs.TABLE}; {said}"
-        ) from None
 
 
 def with_embeddings(warehouse: Warehouse, chosen: DataFrame) -> DataFrame:

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import review, themes
+from jobs.chosen import chosen
 from jobs.review import Settings
 from jobs.runtime import streams
 from jobs.runtime.errors import ConfigError, NotFound
@@ -273,8 +274,8 @@ def test_settings_that_mean_nothing_are_refused(settings: Settings, said: str) -
 
 def test_a_condition_that_is_none_is_refused(warehouse: Warehouse) -> None:
     with pytest.raises(ConfigError, match="--where got colour = 1"):
-        themes.chosen_pairs(warehouse, "s", "colour = 1")
+        chosen(warehouse, pairs.TABLE, "s", "colour = 1")
     with pytest.raises(ConfigError, match="--where got AND"):
-        themes.chosen_pairs(warehouse, "s", "AND")
-    found = themes.chosen_pairs(warehouse, "s", "sample_id IN (SELECT sample_id FROM silver.pairs)")
+        chosen(warehouse, pairs.TABLE, "s", "AND")
+    found = chosen(warehouse, pairs.TABLE, "s", "sample_id IN (SELECT sample_id FROM silver.pairs)")
     assert found.isEmpty()
