@@ -1,5 +1,6 @@
 """A video's chosen clips as members of shards: what a task does for an export of clips."""
 
+import io
 import json
 import shutil
 import tarfile
@@ -24,6 +25,7 @@ from udfs.isolation import Isolated, Limits, isolated
 from udfs.refused import Refused
 from udfs.spans import Span
 from udfs.video_pass import Limits as PassLimits
+from udfs.video_signals import VideoLimits
 
 How = Literal["encoded", "copied"]
 # What must be known of a video: where it lies, and its clips in order as JSON.
@@ -125,17 +127,8 @@ def _written(row: Mapping[str, Any], clip: Clip, video: Mapping[str, Any]) -> di
     }
 
 
-@dataclass(frozen=True)
-class Deadline:
-    """Seconds that a video may take: some, and some for each of its own."""
-
-    base_s: float
-    factor: float
-    memory_bytes: int
-
-
 def cutting(
-    cut: Cut, deadline: Deadline, folder: str, shard_clips: int
+    cut: Cut, limits: VideoLimits, folder: str, shard_clips: int
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Function for `mapInArrow`: videos with their clips in, rows of `MANIFEST` out.
 
@@ -145,32 +138,31 @@ def cutting(
 
     Args:
         cut: what a child does with a video.
-        deadline: how long it may take.
+        limits: what a video may be, and take of the child.
         folder: that gets the shards.
         shard_clips: most clips of a shard.
     """
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        limits = Limits(deadline.base_s, deadline.memory_bytes)
-        with isolated(Look(cut), limits) as children, _Shards(folder, shard_clips) as shards:
+        of_child = Limits(limits.deadline_s, limits.memory_bytes)
+        with isolated(Look(cut), of_child) as children, _Shards(folder, shard_clips) as shards:
             for batch in batches:
                 for row in batch.to_pylist():
                     video = row | json.loads(row.pop("told"))
-                    rows = list(_exported(children, video, shards, deadline))
+                    rows = list(_exported(children, video, shards, limits))
                     yield record_batch(rows, MANIFEST)
 
     return work
 
 
 def _exported(
-    children: Isolated, video: dict[str, Any], shards: "_Shards", deadline: Deadline
+    children: Isolated, video: dict[str, Any], shards: "_Shards", limits: VideoLimits
 ) -> Iterator[dict[str, Any]]:
     clips = video["clips"]
-    length_s = clips[-1]["end_ms"] / 1000
+    asked = video | {"duration_s": clips[-1]["end_ms"] / 1000}
     with tempfile.TemporaryDirectory() as folder:
         content = json.dumps(video | {"folder": folder}).encode()
-        (outcome,) = children([content], deadline.base_s + deadline.factor * length_s)
-        done: list[dict[str, Any]] = []
+        (outcome,) = children([content], limits.seconds_for(asked))
         if isinstance(outcome, Exception):
             outcome = [{"refused": _refused(outcome)}]
         done = [part for part in outcome if "refused" not in part]
@@ -237,8 +229,6 @@ class _Shards:
 
     def add(self, name: str, content: bytes) -> None:
         """A member of the clip."""
-        import io
-
         self._put(name, len(content), io.BytesIO(content))
 
     def add_file(self, name: str, path: Path) -> None:

@@ -1,15 +1,15 @@
 """Export clips: what a condition chooses of `silver.clips`, cut out of its videos into shards."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pyarrow import fs
-from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import score_videos
-from jobs.cut_clips import COLUMNS, MANIFEST, Cut, Deadline, How, cutting
+from jobs.chosen import chosen
+from jobs.cut_clips import COLUMNS, MANIFEST, Cut, How, cutting
 from jobs.runtime.config import Config
 from jobs.runtime.errors import ConfigError, NotFound
 from jobs.runtime.held import held
@@ -17,7 +17,6 @@ from jobs.runtime.tables import Warehouse
 from jobs.sources.place import filesystem_of
 from schemas import clips, media, samples
 from udfs.clip_record import SUCCESS
-from udfs.video_pass import Limits
 
 # Chosen: of clips of 10 s in 2 MB a shard is 2 GB, about what is read at a time from a store.
 SHARD_CLIPS: Final = 1_000
@@ -41,26 +40,15 @@ class Exported:
     shards: int
 
 
-def chosen(warehouse: Warehouse, signal_set: str, where: str | None) -> DataFrame:
+def videos_of(warehouse: Warehouse, signal_set: str, where: str | None) -> DataFrame:
     """Videos with their chosen clips: `jobs.cut_clips.COLUMNS`, and `clips`, how many.
 
     Raises:
         NotFound: there are no clips yet.
         ConfigError: Spark cannot make sense of the condition.
     """
-    if not warehouse.exists(clips.TABLE):
-        raise NotFound(f"no clips in {warehouse.root} yet; `sluice run` on a dump with videos")
-    found = warehouse.read(clips.TABLE).where(F.col("signal_set") == signal_set)
-    if where is not None:
-        warehouse.register()
-        try:
-            found = found.where(where)
-        except (AnalysisException, ParseException) as error:
-            said = str(error).split("\n\nJVM stacktrace")[0].split("\n")[0]
-            raise ConfigError(
-                f"--where got {where}; allowed an SQL condition on columns of {clips.TABLE}; {said}"
-            ) from None
-    facts = [f.name for f in clips.SIGNALS if f.name != "phash_runs"]
+    found = chosen(warehouse, clips.TABLE, signal_set, where)
+    facts = [f.name for f in clips.SIGNALS if f.name not in ("start_frame", "phash_runs")]
     of_video = found.groupBy("media_sha256").agg(
         F.sort_array(F.collect_list(F.struct("start_frame", *facts))).alias("clips")
     )
@@ -122,19 +110,16 @@ def run(
     if filesystem.get_file_info(fs.FileSelector(inside, allow_not_found=True)):
         raise ConfigError(f"the folder {folder} holds files; allowed a new one; choose another")
     of = score_videos.side(config)
-    videos = held(chosen(warehouse, of.signal_set, where), clips=F.sum("clips"))
+    videos = held(videos_of(warehouse, of.signal_set, where), clips=F.sum("clips"))
     if not videos.rows:
         raise NotFound("no clip is chosen; change --where, or the section video of the settings")
     parts = f"{inside}/{_PARTS}"
     filesystem.create_dir(parts)
-    asked = config.video
-    factor = asked.deadline_factor + (_ENCODING_FACTOR if how == "encoded" else 0.0)
-    work = cutting(
-        Cut(how, has_stills, Limits(max_pixels=asked.max_pixels, max_seconds=asked.max_duration_s)),
-        Deadline(asked.deadline_s, factor, asked.memory_bytes),
-        f"{folder}/{_PARTS}",
-        shard_clips,
-    )
+    limits = score_videos.limits(config)
+    if how == "encoded":
+        limits = replace(limits, deadline_factor=limits.deadline_factor + _ENCODING_FACTOR)
+    cut = Cut(how, has_stills, limits.of_pass())
+    work = cutting(cut, limits, f"{folder}/{_PARTS}", shard_clips)
     # So many parts that each makes about one shard; a video's clips stay together.
     tasks = max(1, min(videos.rows, -(-videos.said["clips"] // shard_clips)))
     rows = held(
@@ -144,17 +129,22 @@ def run(
         .mapInArrow(work, MANIFEST),
         failed=F.count_if(F.col("status") != SUCCESS),
     )
-    shards = _named(rows.frame, filesystem, inside)
+    names = _named(rows.frame, filesystem, inside)
+    shards = warehouse.spark.createDataFrame(names, "drawn string, shard string")
     told = rows.frame.withColumnRenamed("shard", "drawn").join(F.broadcast(shards), "drawn")
     told.select(*MANIFEST.names).coalesce(1).write.parquet(f"{folder}/manifest")
     filesystem.delete_dir(parts)
-    return Exported(clips=rows.rows, failed=rows.said["failed"], shards=shards.count())
+    return Exported(clips=rows.rows, failed=rows.said["failed"], shards=len(names))
 
 
-def _named(rows: DataFrame, filesystem: fs.FileSystem, inside: str) -> DataFrame:
-    """Give the shards that rows speak of numbers, in the order of their first clip."""
+def _named(rows: DataFrame, filesystem: fs.FileSystem, inside: str) -> list[tuple[str, str]]:
+    """Give the shards that rows speak of numbers, in the order of their first clip.
+
+    Returns:
+        The name that was drawn and the one that was given, of each.
+    """
     firsts = rows.groupBy("shard").agg(F.min("key").alias("key")).orderBy("key").collect()
     names = [(row.shard, f"{number:05d}.tar") for number, row in enumerate(firsts)]
     for drawn, name in names:
         filesystem.move(f"{inside}/{_PARTS}/{drawn}", f"{inside}/{name}")
-    return rows.sparkSession.createDataFrame(names, "drawn string, shard string")
+    return names

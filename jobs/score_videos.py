@@ -21,7 +21,6 @@ from schemas import clips, error_classes, media, quarantine, samples, signal_set
 from udfs.clips import ClipPass
 from udfs.identity import digest
 from udfs.spans import SpanConfig
-from udfs.video_pass import Limits as PassLimits
 from udfs.video_signals import COLUMNS, EMITTED, VideoLimits, video_signals_udf
 
 NAME: Final = "score_videos"
@@ -47,7 +46,7 @@ class VideoSide:
 
 def side(config: Config) -> VideoSide:
     """What a configuration does to videos."""
-    asked = config.video
+    asked, most = config.video, limits(config)
     passing = ClipPass(
         cut_by=asked.cut_by,
         lengths=SpanConfig(
@@ -57,19 +56,24 @@ def side(config: Config) -> VideoSide:
         ),
         is_key_aligned=asked.is_key_aligned,
         sample_fps=asked.sample_fps,
-        limits=PassLimits(max_pixels=asked.max_pixels, max_seconds=asked.max_duration_s),
+        limits=most.of_pass(),
     )
-    limits = VideoLimits(
+    return VideoSide(
+        signal_set=digest(passing.version)[:16],
+        version=passing.version,
+        operator=video_signals_udf(Look(passing), most),
+    )
+
+
+def limits(config: Config) -> VideoLimits:
+    """What a configuration lets one video be, and take of the process that decodes it."""
+    asked = config.video
+    return VideoLimits(
         max_pixels=asked.max_pixels,
         max_duration_s=asked.max_duration_s,
         deadline_s=asked.deadline_s,
         deadline_factor=asked.deadline_factor,
         memory_bytes=asked.memory_bytes,
-    )
-    return VideoSide(
-        signal_set=digest(passing.version)[:16],
-        version=passing.version,
-        operator=video_signals_udf(Look(passing), limits),
     )
 
 

@@ -393,11 +393,12 @@ def _encoded(span: Span, clip: ClipEncoder, stills: list[Still], source: Source)
 def _file(clip: ClipEncoder | ClipCopy) -> BinaryIO:
     try:
         return clip.finished()
-    except BaseException as error:
+    except av.FFmpegError as error:
         clip.dropped()
-        if isinstance(error, av.FFmpegError):
-            told = f"FFmpeg refuses its end: {type(error).__name__}"
-            raise VideoRefused("clip_not_cut", told) from None
+        told = f"FFmpeg refuses its end: {type(error).__name__}"
+        raise VideoRefused("clip_not_cut", told) from None
+    except BaseException:  # the file must not outlive it
+        clip.dropped()
         raise
 
 

@@ -16,6 +16,7 @@ from udfs.clips import Found
 from udfs.image_codec import said
 from udfs.isolation import Isolated, Limits, isolated
 from udfs.refused import Refused
+from udfs.video_pass import Limits as PassLimits
 
 # What must be known of a video to have its frames.
 COLUMNS: Final = (
@@ -70,6 +71,10 @@ class VideoLimits:
         if (video["duration_s"] or 0) > self.max_duration_s:
             length = f"{video['duration_s']:.0f} s by its header"
             raise Refused("video_too_long", f"{length} exceed the limit of {self.max_duration_s:g}")
+
+    def of_pass(self) -> PassLimits:
+        """The same for one pass over its packets."""
+        return PassLimits(max_pixels=self.max_pixels, max_seconds=self.max_duration_s)
 
     def seconds_for(self, video: Mapping[str, Any]) -> float:
         """How long a video may take; one that tells no length has that of a sparing encoder."""
