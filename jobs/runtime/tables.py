@@ -16,7 +16,9 @@ from jobs.runtime.errors import NotFound
 from schemas import (
     batches,
     benchmark_items,
+    captions,
     centroids,
+    clip_pairs,
     clips,
     contamination,
     coreset,
@@ -28,6 +30,7 @@ from schemas import (
     fetches,
     gold,
     image_signals,
+    keyframes,
     media,
     minhash_index,
     pairs,
@@ -60,6 +63,9 @@ CONTRACTS: Final[Mapping[str, ModuleType]] = {
         text_signals,
         video_signals,
         clips,
+        keyframes,
+        captions,
+        clip_pairs,
         signal_sets,
         pairs,
         documents,
@@ -99,6 +105,9 @@ ON_DEMAND: Final = frozenset(
         reviews,
         video_signals,
         clips,
+        keyframes,
+        captions,
+        clip_pairs,
     )
 )
 CURRENT: Final = "current_"  # how the view of a revised table's newest rows is named
