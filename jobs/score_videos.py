@@ -1,5 +1,7 @@
 """Cut new videos into clips: `bronze.media` -> `silver.clips`, `silver.video_signals`.
 
+The frames that stand for a clip go to `silver.keyframes`, to be scored as images are.
+
 Each distinct video is decoded once by a signal set. What came of it lies for a moment in a
 staging folder, so that both tables, and the quarantine, are written from the same decoding; a
 staging that is whole is not repeated after a kill.
@@ -17,7 +19,16 @@ from jobs.runtime.models import Operator
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import belonging, counted
 from jobs.videos import Look
-from schemas import clips, error_classes, media, quarantine, samples, signal_sets, video_signals
+from schemas import (
+    clips,
+    error_classes,
+    keyframes,
+    media,
+    quarantine,
+    samples,
+    signal_sets,
+    video_signals,
+)
 from udfs.clips import ClipPass
 from udfs.identity import digest
 from udfs.spans import SpanConfig
@@ -26,6 +37,7 @@ from udfs.video_signals import COLUMNS, EMITTED, VideoLimits, video_signals_udf
 NAME: Final = "score_videos"
 # Chosen: a batch is what a kill repeats, and a file of media may name many hours of video.
 _MAX_FILES: Final = 64
+_MADE: Final = (clips.TABLE, keyframes.TABLE, video_signals.TABLE)
 _MAX_TASKS: Final = 10_000  # chosen: a task is a video, until the driver would feel them
 
 
@@ -56,6 +68,7 @@ def side(config: Config) -> VideoSide:
         ),
         is_key_aligned=asked.is_key_aligned,
         sample_fps=asked.sample_fps,
+        keyframes=asked.keyframes,
         limits=most.of_pass(),
     )
     return VideoSide(
@@ -102,7 +115,7 @@ def stage(of: VideoSide) -> Stage:
         ),
         where=F.col("mime").startswith("video/"),
         process=process,
-        outputs=(clips.TABLE, video_signals.TABLE, quarantine.TABLE, signal_sets.TABLE),
+        outputs=(*_MADE, quarantine.TABLE, signal_sets.TABLE),
         max_files=_MAX_FILES,
     )
 
@@ -116,7 +129,7 @@ def _process(batch: Batch, of: VideoSide) -> Outcome:
     videos = held(batch.frame.dropDuplicates(["media_sha256"]))
     if not videos.rows:  # as in most dumps, which need no tables for them either
         return Outcome(rows_in=0, rows_kept=0)
-    for table in (clips.TABLE, video_signals.TABLE):
+    for table in _MADE:
         warehouse.create(table)
     done = belonging(known(), videos.frame, "media_sha256").select("media_sha256")
     unknown = held(videos.frame.join(F.broadcast(done), "media_sha256", "left_anti"))
@@ -127,11 +140,14 @@ def _process(batch: Batch, of: VideoSide) -> Outcome:
         found = counted(
             rows,
             clips=F.isnotnull("clip"),
+            keyframes=F.size("clip.keyframes") > 0,
             refused=F.isnull("clip") & (F.col("status") != error_classes.OK),
         )
         if found["clips"]:
             cut = rows.where("clip IS NOT NULL").select("media_sha256", "clip.*")
             batch.append(_signed(batch, cut, of), clips.TABLE)
+        if found["keyframes"]:
+            batch.append(_signed(batch, standing_for(rows), of), keyframes.TABLE)
         told = rows.where("clip IS NULL").drop("clip")
         if found["refused"]:
             poisoned = told.where(F.col("status") != error_classes.OK).select(
@@ -171,6 +187,20 @@ def _staged(batch: Batch, todo: Held, of: VideoSide) -> DataFrame:
         rows = transform(todo.frame.repartition(tasks), of.operator)
         rows.write.mode("overwrite").parquet(folder)
     return batch.warehouse.spark.read.schema(EMITTED).parquet(folder)
+
+
+def standing_for(rows: DataFrame) -> DataFrame:
+    """The key frames of clips, a row each.
+
+    Args:
+        rows: of `EMITTED`.
+    """
+    named = rows.select(
+        F.col("media_sha256").alias("video_sha256"),
+        "clip.clip_id",
+        F.explode("clip.keyframes").alias("keyframe"),
+    )
+    return named.select("video_sha256", "clip_id", "keyframe.*")
 
 
 def _describe(batch: Batch, of: VideoSide) -> None:

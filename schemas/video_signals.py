@@ -45,6 +45,12 @@ FACTS: Final = StructType(
             nullable=True,
         ),
         field("sampled_frames", LongType(), "frames that signals were measured on", nullable=True),
+        field(
+            "distinct_frames",
+            LongType(),
+            "of the sampled frames, those that showed something new: of them key frames are taken",
+            nullable=True,
+        ),
         field("has_audio", BooleanType(), "sound was decoded", nullable=True),
         field("clips", LongType(), "number of clips", nullable=True),
     ]

@@ -9,8 +9,19 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 from PIL import Image
 
-from udfs import clip_bars, clip_hashes, clip_motion, clip_picture, clip_sound, video_frames
+from udfs import (
+    clip_bars,
+    clip_hashes,
+    clip_motion,
+    clip_picture,
+    clip_sound,
+    frame_selection,
+    keyframe_jpeg,
+    keyframes,
+    video_frames,
+)
 from udfs import shots as shots_rule
+from udfs.keyframes import LONGEST_GAP_MS, KeyframeBank
 from udfs.refused import Refused
 from udfs.shots import DETECTORS, ShotDetector
 from udfs.spans import Span, SpanConfig, spans, strided
@@ -33,7 +44,8 @@ class Found(NamedTuple):
 
     Attributes:
         facts: of the video, by column of ``schemas.video_signals``.
-        clips: in order, by column of ``schemas.clips``.
+        clips: in order, by column of ``schemas.clips``; and ``keyframes``, where they lie among
+            the pictures.
     """
 
     facts: dict[str, Any]
@@ -45,14 +57,16 @@ class ClipPass:
     """How a video is cut into clips, and what is measured on each.
 
     The video is decoded once, as a stream. What is needed of it once its shots are known lies in
-    files without a name meanwhile: the frames that are sampled (55 kB a second at 16:9)
-    and the sound (32 kB a second). Memory holds 17 bytes a frame, and one clip.
+    files without a name meanwhile: the frames that are sampled (55 kB a second at 16:9),
+    of them those that show something new as JPEGs (about 100 kB each), and the sound (32 kB a
+    second). Memory holds 17 bytes a frame, and one clip.
 
     Attributes:
         cut_by: a detector of shots in ``udfs.shots``, or ``STRIDE``.
         lengths: how long clips are.
         is_key_aligned: clips begin with key frames, so that they can be cut without encoding.
         sample_fps: sampled frames a second.
+        keyframes: most frames of a clip that are kept as pictures.
         limits: what a video may take.
     """
 
@@ -60,6 +74,7 @@ class ClipPass:
     lengths: SpanConfig = _LENGTHS
     is_key_aligned: bool = False
     sample_fps: float = 2.0
+    keyframes: int = 3
     limits: Limits = _LIMITS
 
     @property
@@ -73,12 +88,16 @@ class ClipPass:
             clip_bars,
             clip_sound,
             clip_hashes,
+            keyframes,
+            keyframe_jpeg,
+            frame_selection,
         )
         return " ".join(
             [
                 VERSION,
                 *(part.VERSION for part in parts),
                 f"sample_fps:{self.sample_fps:g}",
+                f"keyframes:{self.keyframes}",
                 f"{self.cut_by}:{self.is_key_aligned}",
                 *(f"{name}:{value}" for name, value in asdict(self.lengths).items()),
             ]
@@ -89,7 +108,8 @@ class ClipPass:
 
         Args:
             stream: its bytes, which can be sought.
-            video: its ``media_sha256``, ``size_bytes`` and ``duration_s``, null if not told.
+            video: its ``media_sha256``, ``size_bytes`` and ``duration_s``, null if not told; and
+                ``pictures``, the file that gets the key frames of all clips, one after another.
 
         Raises:
             Refused: it cannot be decoded to its end, or is more than the limits allow.
@@ -97,11 +117,18 @@ class ClipPass:
         """
         with (
             decoded(stream, size_bytes=video["size_bytes"], limits=self.limits) as passing,
-            Spool() as pictures,
+            Spool() as small,
             Spool() as sounds,
+            Spool(video["pictures"]) as pictures,
         ):
-            detector = None if self.cut_by == STRIDE else DETECTORS[self.cut_by]()
-            seen = _Seen(detector, self.sample_fps, pictures, sounds, self.limits.max_seconds)
+            seen = _Seen(
+                detector=None if self.cut_by == STRIDE else DETECTORS[self.cut_by](),
+                sample_fps=self.sample_fps,
+                keyframes=KeyframeBank(pictures, gap_ms=self._gap_ms()),
+                small=small,
+                sounds=sounds,
+                max_seconds=self.limits.max_seconds,
+            )
             for part in passing:
                 seen.add(part)
             if passing.is_truncated:
@@ -112,9 +139,16 @@ class ClipPass:
                 _named(video["media_sha256"], passing, span)
                 | {"clip_index": number, "begins_by": begins_by}
                 | _measured(seen, span, self.sample_fps)
+                | {"keyframes": [one._asdict() for one in seen.keyframes.of(span, self.keyframes)]}
                 for number, (span, begins_by) in enumerate(self._clips(seen, passing.end_ms))
             ]
             return Found(_facts(passing, video, seen), clips)
+
+    def _gap_ms(self) -> int:
+        """No longer than a clip that begins where nothing changes."""
+        if self.cut_by == STRIDE:
+            return min(LONGEST_GAP_MS, self.lengths.stride_ms)
+        return min(LONGEST_GAP_MS, self.lengths.max_ms // 2)
 
     def _clips(self, seen: "_Seen", end_ms: int) -> Iterator[tuple[Span, str]]:
         """Spans that tile the video, and what each begins with."""
@@ -136,16 +170,18 @@ class _Seen:
 
     def __init__(
         self,
+        *,
         detector: ShotDetector | None,
         sample_fps: float,
-        pictures: Spool,
+        keyframes: KeyframeBank,
+        small: Spool,
         sounds: Spool,
         max_seconds: float,
     ) -> None:
-        self.detector = detector
+        self.detector, self.keyframes = detector, keyframes
         self.times_ms, self.keys = array("q"), bytearray()
         self.sampled = array("q")  # indices of the frames that lie in the spool
-        self.pictures, self.sounds = pictures, sounds
+        self.small, self.sounds = small, sounds
         self._step_ms = 1000 / sample_fps
         self._due_ms = 0.0
         self._most_sound = int(max_seconds * SOUND_HZ)
@@ -162,7 +198,9 @@ class _Seen:
         until_ms = part.time_ms + 1  # times are rounded
         if until_ms > self._due_ms:
             self.sampled.append(part.index)
-            self.pictures.extend(_sampled(part)[None])
+            sampled = _sampled(part)
+            self.small.extend(sampled[None])
+            self.keyframes.add(part, sampled)
             self._due_ms = (until_ms // self._step_ms + 1) * self._step_ms
 
     def _hear(self, sound: Sound) -> None:
@@ -204,6 +242,7 @@ def _facts(passing: VideoPass, video: Mapping[str, Any], seen: _Seen) -> dict[st
         "damaged_packets": passing.damaged_packets,
         "repaired_times": passing.repaired_times,
         "sampled_frames": len(seen.sampled),
+        "distinct_frames": len(seen.keyframes),
         "has_audio": len(seen.sounds) > 0,
     }
 
@@ -230,7 +269,7 @@ def _measured(seen: _Seen, span: Span, fps: float) -> dict[str, Any]:
     heard = _heard(seen.sounds, span.start_ms, span.end_ms)
     if first == after:
         return {"sampled_frames": 0, **heard}
-    frames = seen.pictures[first:after]
+    frames = seen.small[first:after]
     moved = clip_motion.motion(frames, fps=fps)
     barred = clip_bars.bars(frames)
     hashed = clip_hashes.clip_hashes(frames)

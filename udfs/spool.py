@@ -3,15 +3,16 @@
 import tempfile
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 
 
 class Spool:
-    """A list of arrays of one shape and type in a file that nobody else sees.
+    """A list of arrays of one shape and type in a file.
 
-    The file has no name: a process that is killed leaves nothing behind.
+    The file has no name, so that a process that is killed leaves nothing behind; unless another
+    process is to read it.
 
     >>> with Spool() as spool:
     ...     spool.extend(np.arange(6).reshape(3, 2))
@@ -19,8 +20,14 @@ class Spool:
     ([[2, 3], [4, 5]], 3)
     """
 
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the spool
+    def __init__(self, path: str | None = None) -> None:
+        """An empty list.
+
+        Args:
+            path: of the file, made anew; null: one without a name.
+        """
+        # Closed with the spool.
+        self._file: BinaryIO = open(path, "w+b") if path else tempfile.TemporaryFile()  # noqa: SIM115
         self._shape: tuple[int, ...] | None = None
         self._type = np.dtype(np.uint8)
         self._count = 0
@@ -35,7 +42,7 @@ class Spool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the file; what it held is gone."""
+        """Close the file; what it held is gone, if it has no name."""
         self._file.close()
 
     def __len__(self) -> int:

@@ -1,14 +1,16 @@
 """Everything measured on a video in one pass over its frames: a row for it and one a clip."""
 
+import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
-from pyspark.sql.types import StructType
+from pyspark.sql.types import ArrayType, StructType
 
-from schemas import clips, video_signals
+from schemas import clips, keyframes, video_signals
 from schemas.error_classes import OK
 from schemas.field import field
 from udfs.arrow import record_batch
@@ -29,15 +31,23 @@ COLUMNS: Final = (
     "header_height_px",
     "duration_s",
 )
+_KEYFRAMES: Final = "keyframes"
+CLIP: Final = StructType(
+    [
+        *clips.SIGNALS.fields,
+        field(_KEYFRAMES, ArrayType(keyframes.FRAME), "that stand for the clip", nullable=True),
+    ]
+)
 # What the operator emits: of a video its clips, each in a row of its own, then itself.
 EMITTED: Final = StructType(
     [
         *(field(f.name, f.dataType, "of the video", nullable=True) for f in video_signals.FACTS),
-        field("clip", clips.SIGNALS, "of a clip; null in the row of the video", nullable=True),
+        field("clip", CLIP, "of a clip; null in the row of the video", nullable=True),
     ]
 )
 _SPARING: Final = 12_500  # bytes a second; chosen: 100 kb/s, less than videos of the web have
-_BATCH_ROWS: Final = 512  # chosen: about half a megabyte, so that no video's clips lie here twice
+_BATCH_ROWS: Final = 512  # chosen: about half a megabyte without key frames,
+_BATCH_BYTES: Final = 16 * 2**20  # and with them as much as ingest hands to Spark at a time
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,10 @@ def video_signals_udf(
         with isolated(look, of_child) as children:
             for batch in batches:
                 for video in batch.to_pylist():
-                    yield from _in_batches(_rows(video, _outcome(children, video, limits)))
+                    with tempfile.TemporaryDirectory() as folder:
+                        pictures = f"{folder}/{_KEYFRAMES}"
+                        outcome = _outcome(children, video | {"pictures": pictures}, limits)
+                        yield from _in_batches(_rows(video, outcome, pictures))
 
     return score
 
@@ -121,19 +134,38 @@ def _outcome(children: Isolated, video: Mapping[str, Any], limits: VideoLimits) 
     return outcome
 
 
-def _rows(video: Mapping[str, Any], outcome: Any) -> Iterator[dict[str, Any]]:
+def _rows(
+    video: Mapping[str, Any], outcome: Any, pictures: str
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """Rows of ``EMITTED``, and the bytes of their key frames."""
     known = {"media_sha256": video["media_sha256"]}
     if isinstance(outcome, Exception):
         if not isinstance(outcome, Refused):
             outcome = Refused("corrupt_video", f"a signal failed: {said(outcome)}")
-        yield known | {"status": outcome.error_class, "detail": outcome.detail}
+        yield known | {"status": outcome.error_class, "detail": outcome.detail}, 0
         return
-    for clip in outcome.clips:
-        yield known | {"clip": clip}
-    yield known | {"status": OK, "clips": len(outcome.clips), **outcome.facts}
+    with open(pictures, "rb") as file:
+        for clip in outcome.clips:
+            chosen = [_with_content(one, file) for one in clip[_KEYFRAMES]]
+            size_bytes = sum(one["size_bytes"] for one in chosen)
+            yield known | {"clip": clip | {_KEYFRAMES: chosen}}, size_bytes
+    yield known | {"status": OK, "clips": len(outcome.clips), **outcome.facts}, 0
 
 
-def _in_batches(rows: Iterator[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
-    held: Sequence[dict[str, Any]]
-    while held := [row for _, row in zip(range(_BATCH_ROWS), rows, strict=False)]:
+def _with_content(keyframe: Mapping[str, Any], pictures: BinaryIO) -> dict[str, Any]:
+    pictures.seek(keyframe["offset_bytes"])
+    content = pictures.read(keyframe["size_bytes"])
+    return {**keyframe, "content": content, "media_sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _in_batches(rows: Iterator[tuple[dict[str, Any], int]]) -> Iterator[pa.RecordBatch]:
+    held: list[dict[str, Any]] = []
+    held_bytes = 0
+    for row, size_bytes in rows:
+        if held and (len(held) == _BATCH_ROWS or held_bytes + size_bytes > _BATCH_BYTES):
+            yield record_batch(held, EMITTED)
+            held, held_bytes = [], 0
+        held.append(row)
+        held_bytes += size_bytes
+    if held:
         yield record_batch(held, EMITTED)

@@ -260,6 +260,8 @@ class Video(Section):
         le=600,  # chosen: the sampled frames of a clip are held at once
     )
     sample_fps: float = Field(default=2.0, gt=0, le=60)  # of frames that signals are measured on
+    # Of a clip, scored as images are. Chosen: what begins, changes and ends it.
+    keyframes: int = Field(default=3, ge=0, le=32)
     max_pixels: int = Field(
         default=4096 * 2304,  # chosen: 4K of cinema and of cameras; of 8K a decoder holds 1 GB
         ge=1,

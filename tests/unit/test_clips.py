@@ -1,14 +1,15 @@
 import hashlib
 import io
+import os
 import uuid
 from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jobs.demo import films
-from schemas import clips as clips_table
 from schemas import video_signals
 from udfs import clips
 from udfs.clips import ClipPass, clip_id
@@ -18,15 +19,17 @@ from udfs.spans import SpanConfig
 from udfs.spool import Spool
 from udfs.video_frames import Frame, Sound, decoded
 from udfs.video_pass import Limits
+from udfs.video_signals import EMITTED
 
 RNG = 11
 
 
-def found(content, *, told_s=None, **settings):
+def found(content, *, told_s=None, pictures=os.devnull, **settings):
     video = {
         "media_sha256": hashlib.sha256(content).hexdigest(),
         "size_bytes": len(content),
         "duration_s": told_s,
+        "pictures": str(pictures),
     }
     return ClipPass(**settings)(io.BytesIO(content), video)
 
@@ -100,8 +103,22 @@ def test_all_that_is_found_has_a_column(contents) -> None:
     facts, cut = found(contents["cuts"], told_s=9.5)
 
     assert set(facts) <= set(video_signals.FACTS.names)
-    assert all(set(clip) <= set(clips_table.SIGNALS.names) for clip in cut)
+    assert all(set(clip) <= set(EMITTED["clip"].dataType.names) for clip in cut)
     assert facts["decoded_fraction"] == pytest.approx(1.0)
+
+
+def test_every_clip_has_key_frames_of_its_own(contents, tmp_path) -> None:
+    facts, cut = found(contents["cuts"], pictures=tmp_path / "pictures", keyframes=2)
+    written = (tmp_path / "pictures").read_bytes()
+
+    for clip in cut:
+        shown = clip["keyframes"]
+        assert 1 <= len(shown) <= 2
+        assert all(clip["start_ms"] <= one["time_ms"] < clip["end_ms"] for one in shown)
+        for one in shown:
+            jpeg = written[one["offset_bytes"] :][: one["size_bytes"]]
+            assert Image.open(io.BytesIO(jpeg)).size == (one["width_px"], one["height_px"])
+    assert sum(len(clip["keyframes"]) for clip in cut) <= facts["distinct_frames"]
 
 
 def test_sampling_more_frames_moves_no_cut(contents) -> None:
@@ -159,9 +176,20 @@ def test_a_clip_is_named_by_bytes_and_frames() -> None:
     assert {uuid.UUID(name).version for name in names} == {5}
 
 
+def seeing(heard, *, max_seconds=1.0):
+    return clips._Seen(
+        detector=None,
+        sample_fps=2.0,
+        keyframes=None,
+        small=None,
+        sounds=heard,
+        max_seconds=max_seconds,
+    )
+
+
 def kept(*sounds, max_seconds=1.0):
-    with Spool() as pictures, Spool() as heard:
-        seen = clips._Seen(None, 2.0, pictures, heard, max_seconds)
+    with Spool() as heard:
+        seen = seeing(heard, max_seconds=max_seconds)
         for start, count in sounds:
             seen.add(Sound(start, np.full(count, 0.5, np.float32)))
         return (heard[:] != 0).astype(int)
@@ -180,8 +208,8 @@ def test_sound_from_beyond_the_longest_video_fills_no_disk() -> None:
 
 
 def test_sound_beyond_full_scale_is_cut() -> None:
-    with Spool() as pictures, Spool() as heard:
-        seen = clips._Seen(None, 2.0, pictures, heard, 1.0)
+    with Spool() as heard:
+        seen = seeing(heard)
         seen.add(Sound(0, np.array([-9, -1, 0, 1, 9], np.float32)))
         assert heard[:].tolist() == [-32767, -32767, 0, 32767, 32767]
 
@@ -192,4 +220,6 @@ def test_another_setting_is_another_version() -> None:
     versions |= {ClipPass(cut_by="stride").version, ClipPass(is_key_aligned=True).version}
     versions |= {ClipPass(cut_by=name).version for name in DETECTORS}
 
-    assert len(versions) == 8
+    versions.add(ClipPass(keyframes=1).version)
+
+    assert len(versions) == 9

@@ -1,6 +1,8 @@
+import hashlib
 import json
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,7 @@ from udfs.video_signals import COLUMNS, VideoLimits, video_signals_udf
 LIMITS = VideoLimits(
     max_pixels=1000, max_duration_s=100, deadline_s=1.5, deadline_factor=0.001, memory_bytes=1 << 28
 )
+PICTURES = b"abc"
 ACCIDENTS = {
     "crash": "decoder_crashed",
     "hang": "decoder_timeout",
@@ -38,7 +41,13 @@ def look(content):
         case "raise":
             raise ZeroDivisionError("of a signal")
     many = int(video["duration_s"] or 1)
-    return Found({"frames": 7}, [{"clip_index": n, "frames": 1} for n in range(many)])
+    Path(video["pictures"]).write_bytes(PICTURES)
+    clips = [{"clip_index": n, "frames": 1, "keyframes": keyframes(n % 3)} for n in range(many)]
+    return Found({"frames": 7}, clips)
+
+
+def keyframes(count):
+    return [{"frame": n, "offset_bytes": n, "size_bytes": 1 + n} for n in range(count)]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -77,6 +86,17 @@ def test_the_clips_of_a_video_stand_before_it_in_bounded_batches(monkeypatch) ->
 
     assert [batch.num_rows for batch in batches] == [10, 10, 5]
     assert [row["clip"] is None for row in rows] == [False] * 24 + [True]
+
+
+def test_key_frames_are_read_from_where_the_pass_put_them(monkeypatch) -> None:
+    monkeypatch.setattr(video_signals, "_BATCH_BYTES", 3)
+    batches = scored(named("short", duration_s=4.0))
+    rows = [row["clip"] for batch in batches for row in batch.to_pylist() if row["clip"]]
+    told = [[(one["frame"], one["content"]) for one in row["keyframes"]] for row in rows]
+
+    assert told == [[], [(0, b"a")], [(0, b"a"), (1, b"bc")], []]
+    assert rows[2]["keyframes"][1]["media_sha256"] == hashlib.sha256(b"bc").hexdigest()
+    assert [batch.num_rows for batch in batches] == [2, 3]
 
 
 @pytest.mark.parametrize(
