@@ -1,15 +1,20 @@
-"""Score new texts: `bronze.samples` -> `silver.text_signals`, each distinct text once."""
+"""Score new texts: `bronze.samples` -> `silver.text_signals`, each distinct text once.
+
+The texts of clips, in `silver.captions`, are scored in a stage of their own, likewise.
+"""
 
 from typing import Final
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from jobs.runtime.models import Operator, Side
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.scoring import score_once
-from schemas import samples, signal_sets, text_signals
+from schemas import captions, samples, signal_sets, text_signals
 
 NAME: Final = "score_text"
+OF_CAPTIONS: Final = "score_captions"
 
 
 def transform(texts: DataFrame, operator: Operator) -> DataFrame:
@@ -24,16 +29,24 @@ def transform(texts: DataFrame, operator: Operator) -> DataFrame:
 
 def stage(side: Side) -> Stage:
     """The stage for a signal set; another set has its own checkpoint and sees all texts."""
-
-    def process(batch: Batch) -> Outcome:
-        return _process(batch, side)
-
     return Stage(
         name=NAME,
         checkpoint=side.signal_set,
         source=samples.TABLE,
         columns=("text_sha256", "caption"),
-        process=process,
+        process=lambda batch: _process(batch, side),
+        outputs=(text_signals.TABLE, signal_sets.TABLE),
+    )
+
+
+def captions_stage(side: Side) -> Stage:
+    """The stage that scores the texts of clips likewise."""
+    return Stage(
+        name=OF_CAPTIONS,
+        checkpoint=side.signal_set,
+        source=captions.TABLE,
+        columns=("text_sha256", F.col("text").alias("caption")),
+        process=lambda batch: _process(batch, side),
         outputs=(text_signals.TABLE, signal_sets.TABLE),
     )
 

@@ -233,7 +233,10 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A streaming query: which table it follows and what it does with a batch."""
+    """A streaming query: which table it follows and what it does with a batch.
+
+    Nothing is to be done while its source, or a table that it needs, has not been created.
+    """
 
     name: str
     checkpoint: str
@@ -244,6 +247,7 @@ class Stage:
     where: Column | None = None
     max_files: int = MAX_FILES
     breaker: Breaker = NEVER
+    needs: Sequence[str] = ()
 
 
 def run(warehouse: Warehouse, stage: Stage, *, run_id: str) -> int:
@@ -254,6 +258,8 @@ def run(warehouse: Warehouse, stage: Stage, *, run_id: str) -> int:
         BreakerOpen: too much of a batch, now in the ledger, went wrong in one way.
         SluiceError: what the stage's own code raised.
     """
+    if not all(warehouse.exists(t) for t in (stage.source, *stage.needs) if t in ON_DEMAND):
+        return 0
     folder = f"{warehouse.root}/_checkpoints/{stage.name}/{stage.checkpoint}"
     with exclusive(folder):
         # All that lay in the source up to here will have been seen once the query ends.

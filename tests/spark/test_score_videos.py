@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,29 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import score_videos
+from jobs import score_images, score_videos
 from jobs.demo import films
 from jobs.runtime import streams
 from jobs.runtime.config import Config, Dump
 from jobs.runtime.config import Video as Settings
+from jobs.runtime.models import Side
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse, conform
-from schemas import batches, clips, media, quarantine, samples, signal_sets, video_signals
+from schemas import (
+    batches,
+    clips,
+    image_signals,
+    keyframes,
+    media,
+    quarantine,
+    samples,
+    signal_sets,
+    video_signals,
+)
 from tests import equality
+from udfs.examine import FACTS
+from udfs.image_signals import image_signals_udf
+from udfs.sharpness import Sharpness
 
 SETTINGS = Settings(min_clip_s=1.0, max_clip_s=20.0)
 POISON = {  # a row of `bronze.media`, altered -> the class that it gets
@@ -132,7 +147,7 @@ def fill(warehouse: Warehouse, rows: list[dict[str, Any]]) -> None:
 @pytest.fixture(scope="module")
 def warehouse(spark: SparkSession, dumped: Dumped) -> Warehouse:
     made = Warehouse(spark, str(dumped.folder / "warehouse"))
-    for table in (media, samples, signal_sets, quarantine, batches):
+    for table in (media, samples, image_signals, signal_sets, quarantine, batches):
         made.create(table.TABLE)
     fill(made, list(dumped.rows.values()))
     streams.run(made, score_videos.stage(score_videos.side(config(dumped.folder))), run_id="one")
@@ -174,6 +189,36 @@ def test_clips_have_the_signals_of_their_own_frames_and_sound(
     assert heard[0].loudness_lufs > -20 > heard[-1].loudness_lufs
     assert all(clip.motion_score > 0.01 and not clip.is_static for clip in heard)
     assert silent[0].loudness_lufs is None
+
+
+def test_clips_have_key_frames_that_are_scored_as_images(
+    warehouse: Warehouse, dumped: Dumped
+) -> None:
+    shown = warehouse.read(keyframes.TABLE).collect()
+    side = image_side()
+    streams.run(warehouse, score_images.keyframes_stage(side), run_id="shown")
+    scored = {row.media_sha256: row for row in warehouse.read(image_signals.TABLE).collect()}
+    (entry,) = warehouse.read(batches.TABLE).where("run_id = 'shown'").collect()
+    found = of(warehouse, dumped.key("cuts"))
+
+    assert {one.clip_id for one in shown} >= {clip.clip_id for clip in found}
+    for one in shown:
+        assert hashlib.sha256(one.content).hexdigest() == one.media_sha256
+        row = scored[one.media_sha256]
+        assert (row.status, row.width_px, row.height_px) == ("ok", one.width_px, one.height_px)
+        assert row.sharpness > 0
+    assert entry.rows_in == entry.rows_kept == len(scored) == len({s.media_sha256 for s in shown})
+
+
+def image_side() -> Side:
+    return Side(
+        table=image_signals.TABLE,
+        key="media_sha256",
+        signals={"sharpness": Sharpness()},
+        build=partial(image_signals_udf, max_pixels=10**6, isolation=None),
+        facts=("provider", *FACTS),
+        models={"clip_model": None, "nsfw_model": None},
+    )
 
 
 def test_a_poisonous_video_costs_one_row_with_its_class(
