@@ -17,6 +17,7 @@ from jobs import (
     decontaminate,
     ingest,
     pair,
+    pair_clips,
     publish,
     recipe,
     report,
@@ -99,14 +100,18 @@ def stages(planned: Plan) -> dict[str, Stage]:
 
     Without decontaminate: what it is follows from the benchmarks as they are when it runs.
     """
-    config = planned.config
+    config, scoring = planned.config, planned.scoring
+    videos = score_videos.side(config)
     built = (
         ingest.stage(config),
         *((fetch.stage(config),) if config.fetch.contact is not None else ()),
-        score_images.stage(planned.scoring.images),
-        score_text.stage(planned.scoring.texts),
-        score_videos.stage(score_videos.side(config)),
-        pair.stage(planned.scoring),
+        score_videos.stage(videos),
+        score_images.stage(scoring.images),
+        score_images.keyframes_stage(scoring.images),
+        score_text.stage(scoring.texts),
+        score_text.captions_stage(scoring.texts),
+        pair.stage(scoring),
+        pair_clips.stage(scoring, videos.signal_set),
         dedup.stage(config.dedup),
         curate.stage(planned.recipe, planned.scoring),
     )
@@ -116,15 +121,25 @@ def stages(planned: Plan) -> dict[str, Stage]:
 STAGE_NAMES: Final = (
     ingest.NAME,
     fetch.NAME,
-    score_images.NAME,
-    score_text.NAME,
     score_videos.NAME,
+    score_images.NAME,
+    score_images.OF_KEYFRAMES,
+    score_text.NAME,
+    score_text.OF_CAPTIONS,
     pair.NAME,
+    pair_clips.NAME,
     dedup.NAME,
     decontaminate.NAME,
     curate.NAME,
     publish.NAME,
 )
+
+
+# What scores the same by another table.
+_ALSO: Final = {
+    score_images.NAME: (score_images.NAME, score_images.OF_KEYFRAMES),
+    score_text.NAME: (score_text.NAME, score_text.OF_CAPTIONS),
+}
 
 
 def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
@@ -241,7 +256,7 @@ def backfill(config: Config, spark: SparkSession, names: Sequence[str]) -> Plan:
     # The recipe is the configuration's: it may ask for thresholds of models that do not run here.
     asked = config.model_copy(update={"signals": narrowed})
     planned = replace(plan(config, spark), config=asked, scoring=models.scoring(asked, spark))
-    run_alone(planned, *(stage for stage, of_side in chosen.items() if of_side))
+    run_alone(planned, *(stage for side, names in chosen.items() if names for stage in _ALSO[side]))
     return planned
 
 
