@@ -107,6 +107,24 @@ def test_all_that_is_found_has_a_column(contents) -> None:
     assert facts["decoded_fraction"] == pytest.approx(1.0)
 
 
+def test_a_video_is_decoded_once(contents, monkeypatch) -> None:
+    opened, pictures = [], []
+
+    def counted(*args, **named):
+        opened.append(1)
+        return decoded(*args, **named)
+
+    monkeypatch.setattr(clips, "decoded", counted)
+    made = Frame.picture
+    monkeypatch.setattr(Frame, "picture", lambda *a: pictures.append(a[0].index) or made(*a))
+    facts, _ = found(contents["cuts"])
+
+    # Larger pictures are made of the frames that go by: one when sampled, one when kept.
+    assert len(opened) == 1
+    assert pictures == sorted(pictures)
+    assert len(pictures) == facts["sampled_frames"] + facts["distinct_frames"]
+
+
 def test_every_clip_has_key_frames_of_its_own(contents, tmp_path) -> None:
     facts, cut = found(contents["cuts"], pictures=tmp_path / "pictures", keyframes=2)
     written = (tmp_path / "pictures").read_bytes()
