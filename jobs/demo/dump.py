@@ -18,7 +18,7 @@ from typing import Final, Literal
 import numpy as np
 from PIL import Image
 
-from jobs.demo import films, trouble, truth
+from jobs.demo import films, footage, trouble, truth
 from jobs.demo.photographs import PHOTOGRAPHS
 from jobs.demo.scenes import Scene, caption, draw, mismatched, render
 from jobs.demo.trouble import File, Maker
@@ -404,7 +404,7 @@ def _bad_members(gallery: _Gallery, count: int) -> Iterator[_Entry]:
 
 
 def _videos(rng: np.random.Generator) -> Iterator[tuple[str, _Entry]]:
-    """Films with known cuts, and damaged ones; the caption is that of the first shot."""
+    """Films with known cuts, a copy, and damaged ones; the caption is that of the first shot."""
     for number, of in enumerate(films.FILMS.values()):
         scene, content = films.film(of, rng)
         files = (File("mp4", content), _text(caption(scene, rng)))
@@ -414,6 +414,13 @@ def _videos(rng: np.random.Generator) -> Iterator[tuple[str, _Entry]]:
         scene, content = films.film(films.FILMS["one shot"], rng, container=container)
         file = File("mkv" if container == "matroska" else "mp4", damaged(content))
         yield error_class, _quarantined(error_class, file, _text(caption(scene, rng)))
+    real, copy = footage.joined(), footage.copy()
+    files = (File("mp4", real), _text(footage.CAPTION))
+    yield "footage", _Entry(group="video", files=files, fate="cut", cuts=footage.CUTS)
+    files = (File("mp4", copy), _text(footage.COPY_CAPTION))
+    yield "footage_copy", _Entry(group="video", files=files, fate="cut", cuts=())
+    broken = File("mp4", films.cut_short(real))
+    yield "footage_broken", _quarantined("truncated_video", broken, _text(footage.CAPTION))
 
 
 def _in_random_order(entries: Iterable[_Entry], rng: np.random.Generator) -> list[_Entry]:

@@ -2,7 +2,7 @@
 
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -85,24 +85,46 @@ def film(of: Film, rng: np.random.Generator, *, container: str = "mp4") -> tuple
         container: `mp4` or `matroska`.
     """
     scenes = [draw(rng, split="held_out") for _ in of.shots]
+    tone = _tone(of.frames) if of.has_sound else None
+    frames = _frames(of.shots, scenes, rng)
+    return scenes[0], encoded(frames, SIZE_PX, fps=FPS, container=container, sound=tone)
+
+
+def encoded(
+    frames: Iterable[NDArray[np.uint8]],
+    size_px: tuple[int, int],
+    *,
+    fps: int,
+    container: str = "mp4",
+    sound: NDArray[np.float32] | None = None,
+) -> bytes:
+    """Pictures in H.264, the same bytes every time.
+
+    Args:
+        frames: uint8 RGB (height, width, 3).
+        size_px: width and height.
+        fps: frames a second.
+        container: `mp4` or `matroska`.
+        sound: (1, n) at 16 kHz.
+    """
     with tempfile.NamedTemporaryFile() as file:  # which the writer of an MP4 reads again
         options = _OPTIONS[container]
         with av.open(file.name, "w", format=container, options=options) as output:
-            stream = output.add_stream("libx264", rate=FPS, options=_ENCODING)
-            stream.width, stream.height, stream.pix_fmt = *SIZE_PX, "yuv420p"
+            stream = output.add_stream("libx264", rate=fps, options=_ENCODING)
+            stream.width, stream.height, stream.pix_fmt = *size_px, "yuv420p"
             stream.thread_count = 1  # more would give other bytes on another machine
-            sound = output.add_stream("aac", rate=_SOUND_HZ) if of.has_sound else None
-            for number, pixels in enumerate(_frames(of.shots, scenes, rng)):
+            audio = output.add_stream("aac", rate=_SOUND_HZ) if sound is not None else None
+            for number, pixels in enumerate(frames):
                 picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-                picture.pts, picture.time_base = number, Fraction(1, FPS)
+                picture.pts, picture.time_base = number, Fraction(1, fps)
                 output.mux(stream.encode(picture))
             output.mux(stream.encode())
-            if sound is not None:
-                heard = av.AudioFrame.from_ndarray(_tone(of.frames), format="fltp", layout="mono")
+            if audio is not None and sound is not None:
+                heard = av.AudioFrame.from_ndarray(sound, format="fltp", layout="mono")
                 heard.sample_rate, heard.pts = _SOUND_HZ, 0
-                output.mux(sound.encode(heard))
-                output.mux(sound.encode())
-        return scenes[0], Path(file.name).read_bytes()
+                output.mux(audio.encode(heard))
+                output.mux(audio.encode())
+        return Path(file.name).read_bytes()
 
 
 def cut_short(content: bytes) -> bytes:

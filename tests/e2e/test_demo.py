@@ -13,6 +13,8 @@ from jobs.demo import films, truth
 from jobs.runtime.errors import GateFailed
 from tests.e2e.conftest import Demo, versions
 
+CUT = len(films.FILMS) + 2  # and real footage, and its copy;
+REFUSED = len(films.DAMAGED) + 1  # a broken one too
 Copy = Callable[..., Demo]
 Entry = tuple[str, str | None, int]
 
@@ -177,7 +179,7 @@ def test_films_become_clips_that_begin_at_their_cuts(
     demo: Demo, planted: list[dict[str, Any]], fates: dict[Entry, list[dict[str, Any]]]
 ) -> None:
     expected = [p for p in planted if p["fate"] == "cut"]
-    assert len(expected) == len(films.FILMS)
+    assert len(expected) == CUT
     for p in expected:
         (row,) = fates[entry(p)]
         of_video = F.col("media_sha256") == row["media_sha256"]
@@ -199,7 +201,7 @@ def test_every_batch_adds_up_and_so_does_the_whole(demo: Demo) -> None:
     by_stage = {row.stage: row for row in rows}
     videos = by_stage["score_videos"]
     assert by_stage["ingest"].rows_kept == by_stage["pair"].rows_in + videos.rows_in
-    assert (videos.rows_kept, videos.rows_quarantined) == (len(films.FILMS), len(films.DAMAGED))
+    assert (videos.rows_kept, videos.rows_quarantined) == (CUT, REFUSED)
     assert by_stage["pair"].rows_kept == by_stage["dedup"].rows_in == by_stage["curate"].rows_in
     assert by_stage["curate"].rows_kept == by_stage["publish"].rows_kept
 
@@ -242,7 +244,7 @@ def test_the_same_dump_under_another_name_runs_no_model(demo: Demo, copy: Copy) 
         assert after[table] == before[table], table
     assert after["silver.text_signals"] == before["silver.text_signals"]
     doubled = {t: 2 * n for t, n in counts.items()}
-    doubled["ops.quarantine"] -= len(films.DAMAGED)  # a video is refused once, as it is decoded
+    doubled["ops.quarantine"] -= REFUSED  # a video is refused once, as it is decoded
     assert {t: read(t).count() for t in counts} == doubled
     second = read("ops.decisions").join(
         read("bronze.samples").where("dump = 'again'").select("sample_id"), "sample_id"
@@ -368,7 +370,7 @@ def test_the_report_adds_up(demo: Demo) -> None:
     assert funnel["met"] == len(truth.listing(demo.dump))
     outcomes = (funnel[name] for name in ("quarantined", "rejected", "videos", "kept"))
     assert funnel["met"] == sum(outcomes)
-    assert funnel["videos"] == len(films.FILMS)
+    assert funnel["videos"] == CUT
     assert funnel["gold"] == funnel["kept"]
 
 
