@@ -150,10 +150,10 @@ def test_the_best_of_a_cluster_stands_for_it_whatever_the_order(made: Any) -> No
         Item(ordinal=3, media="c", caption="one", phash=flipped(value, 2), clip_score=None),
         Item(ordinal=4, media="a", caption="one", phash=value, clip_score=0.4),
     ]
-    for number, order in enumerate(([0, 1, 2, 3, 4], [3, 4, 2, 1, 0])):
+    for number, batches in enumerate((((0, 1), (2, 3), (4,)), ((3, 4), (2,), (1, 0)))):
         tables = made(f"w{number}", keep="clip_score")
-        for place in order:
-            tables.arrive(items[place])
+        for places in batches:
+            tables.arrive(*(items[place] for place in places))
 
         assert set(tables.verdicts("phash")) == {item.sample_id for item in items}
         survivors = {
