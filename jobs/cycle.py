@@ -24,6 +24,7 @@ from jobs import (
     score_text,
     score_videos,
 )
+from jobs.dedup import clips as dedup_clips
 from jobs.dedup import stage as dedup
 from jobs.fetch import stage as fetch
 from jobs.recipe import Recipe
@@ -95,7 +96,7 @@ def against_benchmarks(resolved: Recipe, warehouse: Warehouse) -> Recipe:
 
 
 def stages(planned: Plan) -> dict[str, Stage]:
-    """The streaming stages in their order; fetch only where there is somebody to contact.
+    """The streaming stages in their order; those that a configuration turns off are left out.
 
     Without decontaminate: what it is follows from the benchmarks as they are when it runs.
     """
@@ -108,6 +109,11 @@ def stages(planned: Plan) -> dict[str, Stage]:
         score_videos.stage(score_videos.side(config)),
         pair.stage(planned.scoring),
         dedup.stage(config.dedup),
+        *(
+            (dedup_clips.stage(config.dedup, config.video.sample_fps),)
+            if config.dedup.clip_kinds
+            else ()
+        ),
         curate.stage(planned.recipe, planned.scoring),
     )
     return {stage.name: stage for stage in built}
@@ -121,6 +127,7 @@ STAGE_NAMES: Final = (
     score_videos.NAME,
     pair.NAME,
     dedup.NAME,
+    dedup_clips.NAME,
     decontaminate.NAME,
     curate.NAME,
     publish.NAME,
@@ -149,6 +156,8 @@ def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
         return
     if name == ingest.NAME:
         dumps.discover(planned.warehouse, planned.config, run_id=run_id)
+    if name == dedup_clips.NAME and not planned.config.dedup.clip_kinds:
+        return
     batches_done = 0
     # Until nothing is new: of a large shard each run reads a part, and enters the rest.
     while done := streams.run(planned.warehouse, stages(planned)[name], run_id=run_id):

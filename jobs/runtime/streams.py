@@ -249,11 +249,15 @@ class Stage:
 def run(warehouse: Warehouse, stage: Stage, *, run_id: str) -> int:
     """Process everything the stage has not seen, then return the number of batches.
 
+    A stage whose source nobody has needed yet has nothing to see.
+
     Raises:
         CheckpointBusy: another live driver runs this stage on this checkpoint.
         BreakerOpen: too much of a batch, now in the ledger, went wrong in one way.
         SluiceError: what the stage's own code raised.
     """
+    if stage.source in ON_DEMAND and not warehouse.exists(stage.source):
+        return 0
     folder = f"{warehouse.root}/_checkpoints/{stage.name}/{stage.checkpoint}"
     with exclusive(folder):
         # All that lay in the source up to here will have been seen once the query ends.
