@@ -65,7 +65,7 @@ def candidates(
                 ),
                 True,
             ).alias(f"duplicate_{kind}")
-            for kind in duplicate_kinds.KINDS
+            for kind in duplicate_kinds.SAMPLE_KINDS
         )
     )
     return (

@@ -25,6 +25,7 @@ from jobs import (
     score_text,
     score_videos,
 )
+from jobs.dedup import clips as dedup_clips
 from jobs.dedup import stage as dedup
 from jobs.fetch import stage as fetch
 from jobs.recipe import Recipe
@@ -96,7 +97,7 @@ def against_benchmarks(resolved: Recipe, warehouse: Warehouse) -> Recipe:
 
 
 def stages(planned: Plan) -> dict[str, Stage]:
-    """The streaming stages in their order; fetch only where there is somebody to contact.
+    """The streaming stages in their order; those that a configuration turns off are left out.
 
     Without decontaminate: what it is follows from the benchmarks as they are when it runs.
     """
@@ -113,6 +114,11 @@ def stages(planned: Plan) -> dict[str, Stage]:
         pair.stage(scoring),
         pair_clips.stage(scoring, videos.signal_set),
         dedup.stage(config.dedup),
+        *(
+            (dedup_clips.stage(config.dedup, config.video.sample_fps),)
+            if config.dedup.clip_kinds
+            else ()
+        ),
         curate.stage(planned.recipe, planned.scoring),
     )
     return {stage.name: stage for stage in built}
@@ -129,6 +135,7 @@ STAGE_NAMES: Final = (
     pair.NAME,
     pair_clips.NAME,
     dedup.NAME,
+    dedup_clips.NAME,
     decontaminate.NAME,
     curate.NAME,
     publish.NAME,
@@ -164,6 +171,8 @@ def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
         return
     if name == ingest.NAME:
         dumps.discover(planned.warehouse, planned.config, run_id=run_id)
+    if name == dedup_clips.NAME and not planned.config.dedup.clip_kinds:
+        return
     batches_done = 0
     # Until nothing is new: of a large shard each run reads a part, and enters the rest.
     while done := streams.run(planned.warehouse, stages(planned)[name], run_id=run_id):

@@ -23,7 +23,7 @@ from jobs.runtime import strict_yaml
 from jobs.runtime.config import Dedup
 from jobs.runtime.errors import ConfigError
 from schemas import decisions
-from schemas.duplicate_kinds import KINDS
+from schemas.duplicate_kinds import SAMPLE_KINDS
 
 
 class Scale(NamedTuple):
@@ -87,7 +87,7 @@ OF_TEXTS: Final = (
 )
 LANGUAGE: Final = "language"
 CONFIDENCE: Final = "language_score"  # what min_confidence is compared with
-DUPLICATES: Final = {f"duplicate_{kind}": kind for kind in KINDS}
+DUPLICATES: Final = {f"duplicate_{kind}": kind for kind in SAMPLE_KINDS}
 SIGNALS: Final = (*NUMBERS, LANGUAGE, *DUPLICATES)
 
 BELOW: Final = "below"

@@ -1,4 +1,4 @@
-"""The verdict of each kind of duplicate search on each sample, "unique" included."""
+"""The verdict of each kind of duplicate search on each sample or clip, "unique" included."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ from pyspark.sql.types import (
 from schemas.field import field
 
 TABLE: Final = "silver.duplicates"
-GRAIN: Final = "one sample x kind, and a row for each later change of the verdict"
+GRAIN: Final = "one sample or clip x kind, and a row for each later change of the verdict"
 KEY: Final = ("kind", "sample_id")
 REVISION: Final = "revision"  # of the rows of a key the greatest holds: `silver.current_duplicates`
 SCHEMA: Final = StructType(
@@ -25,10 +25,16 @@ SCHEMA: Final = StructType(
             StringType(),
             "exact_url (canonical URL), exact_media (bytes), exact_text (normalised text),"
             " exact_pair (text as delivered, and bytes); phash (images whose hashes lie within the"
-            " radius), minhash (texts that share shingles), semantic (embeddings within the bound)",
+            " radius), minhash (texts that share shingles), semantic (embeddings within the bound);"
+            " of clips exact_clip (the same frames of the same bytes), video (clips that show the"
+            " same)",
         ),
-        field("sample_id", StringType(), "the sample"),
-        field("ingest_ordinal", LongType(), "the sample's order of arrival"),
+        field(
+            "sample_id",
+            StringType(),
+            "the sample; of kinds of clips the clip as delivered, in silver.clip_pairs",
+        ),
+        field("ingest_ordinal", LongType(), "its order of arrival; clips' lie behind all samples'"),
         field(
             "node",
             LongType(),
@@ -51,7 +57,8 @@ SCHEMA: Final = StructType(
             FloatType(),
             "of the link by which it joined a better one's cluster: for any stricter threshold t,"
             " it is a duplicate where similarity >= t. 1 of what is no duplicate. phash:"
-            " 1 - Hamming distance / 64; minhash: Jaccard; semantic: cosine",
+            " 1 - Hamming distance / 64; minhash: Jaccard; semantic: cosine; video: share of the"
+            " shorter clip's frames that the longer one shows",
         ),
         field("cluster_id", StringType(), "first sample of its cluster, at the kind's own bound"),
         field("revision", IntegerType(), "0 at first; one more at each change of the verdict"),

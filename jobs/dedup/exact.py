@@ -1,51 +1,46 @@
 """Exact duplicates: equal fingerprints of a sample's URL, bytes, text, or bytes and text.
 
+A clip's is its name, which its video's bytes and its first and last frame make.
+
 Of equal contents one sample stands for all: the first, or the one of the best score. The index
 holds a row for each content, and one more each time a better sample takes its place.
 """
 
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, LongType, StringType, StructType
 
-from schemas.duplicate_kinds import EXACT_KINDS, EXACT_MEDIA, EXACT_PAIR, EXACT_TEXT, EXACT_URL
+from schemas.duplicate_kinds import EXACT_CLIP, EXACT_MEDIA, EXACT_PAIR, EXACT_TEXT, EXACT_URL
 from udfs.canonical_url import url_fingerprint
 from udfs.identity import FINGERPRINT_BYTES, fingerprint
 from udfs.normalised_text import text_fingerprints
 
 _CARRIED: Final = ("sample_id", "ingest_ordinal", "score")
-_WIDE: Final = StructType(
-    [
-        *StructType().add("sample_id", StringType()).add("ingest_ordinal", LongType()),
-        *StructType().add("score", DoubleType()),
-        *(
-            field
-            for kind in EXACT_KINDS
-            for field in StructType().add(f"{kind}_high", LongType()).add(f"{kind}_low", LongType())
-        ),
-    ]
-)
 
 
 def fingerprints(samples: DataFrame, kinds: Sequence[str]) -> DataFrame:
     """The fingerprint of each sample by each kind; what has none, such as no URL, has no row.
 
     Args:
-        samples: `sample_id`, `ingest_ordinal`, `score` (null: none), `url`, `caption`,
-            `media_sha256`, `text_sha256`.
+        samples: `sample_id`, `ingest_ordinal`, `score` (null: none), and what the kinds read: of
+            samples `url`, `caption`, `media_sha256`, `text_sha256`; of clips `clip_id`.
         kinds: of `EXACT_KINDS`.
 
     Returns:
         `kind`, `high`, `low` (128 bits as two signed integers), `sample_id`, `ingest_ordinal`,
         `score`.
     """
-    asked = samples.select(*_CARRIED, "url", "caption", "media_sha256", "text_sha256")
-    wide = asked.mapInArrow(_fingerprinted(tuple(kinds)), _WIDE)
+    read = sorted({name for kind in kinds for name in _OF_KIND[kind].reads})
+    halves = ", ".join(f"{kind}_high long, {kind}_low long" for kind in kinds)
+    wide = samples.select(*_CARRIED, *read).mapInArrow(
+        _fingerprinted(tuple(kinds)),
+        f"sample_id string, ingest_ordinal long, score double, {halves}",
+    )
     by_kind = F.array(
         *(
             F.struct(
@@ -69,10 +64,8 @@ def _fingerprinted(
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             columns = {name: batch[name] for name in _CARRIED}
-            for kind in EXACT_KINDS:
-                found: Sequence[bytes | None] = [None] * batch.num_rows
-                if kind in kinds:
-                    found = _OF_KIND[kind](batch)
+            for kind in kinds:
+                found = _OF_KIND[kind].prints(batch)
                 columns[f"{kind}_high"], columns[f"{kind}_low"] = _halves(found)
             yield pa.RecordBatch.from_pydict(columns)
 
@@ -105,11 +98,23 @@ def _of_pairs(batch: pa.RecordBatch) -> Sequence[bytes | None]:
     ]
 
 
+def _of_clips(batch: pa.RecordBatch) -> Sequence[bytes | None]:
+    return [uuid.UUID(name).bytes for name in batch["clip_id"].to_pylist()]
+
+
+class _Exact(NamedTuple):
+    """Columns that a kind's fingerprint is made of, and how."""
+
+    reads: tuple[str, ...]
+    prints: Callable[[pa.RecordBatch], Sequence[bytes | None]]
+
+
 _OF_KIND: Final = {
-    EXACT_URL: _of_urls,
-    EXACT_MEDIA: _of_media,
-    EXACT_TEXT: _of_texts,
-    EXACT_PAIR: _of_pairs,
+    EXACT_URL: _Exact(("url",), _of_urls),
+    EXACT_MEDIA: _Exact(("media_sha256",), _of_media),
+    EXACT_TEXT: _Exact(("caption",), _of_texts),
+    EXACT_PAIR: _Exact(("media_sha256", "text_sha256"), _of_pairs),
+    EXACT_CLIP: _Exact(("clip_id",), _of_clips),
 }
 
 

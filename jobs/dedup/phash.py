@@ -6,19 +6,18 @@ costs one link a row, and the clusters are those that all pairs would give, at a
 """
 
 from collections.abc import Iterable, Iterator
-from functools import partial, reduce
+from functools import partial
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from pyspark import Broadcast
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from jobs.dedup.hash_scan import scanned
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
-from jobs.runtime.held import Held, held
-from jobs.runtime.session import arrow_rows
+from jobs.runtime.held import held
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import belonging
 from schemas import image_signals, phash_index
@@ -29,8 +28,6 @@ from udfs.near_hashes import BITS, NearHashes, check_radius
 # 100 MB in a task. Measured at radius 10: a row compared with 1 M costs 0.6 times what it costs
 # to compare it with 20,000 fifty times.
 SLICE_ROWS: Final = 1_000_000
-# Rows of one transport batch: 2.5 MB. The session's own setting is made for media.
-_ARROW_ROWS: Final = 100_000
 
 _LINK: Final = "a long, b long, similarity float"
 _HIT: Final = (
@@ -46,7 +43,6 @@ _HIT_ARROW: Final = pa.schema(
         ("is_old", pa.bool_()),
     ]
 )
-_Slice = tuple[np.ndarray, np.ndarray, np.ndarray]  # hash, node, is_mirrored
 
 
 def search(batch: Batch, fresh: DataFrame, settings: Dedup) -> DataFrame:
@@ -151,7 +147,6 @@ def _oldest(images: DataFrame, *same: str) -> DataFrame:
 
 def _hits(fresh: DataFrame, index: DataFrame, radius: int) -> DataFrame:
     """Fresh hashes and those within the radius, of the index and of each other."""
-    spark = fresh.sparkSession
     entries = _oldest(fresh, "phash").withColumn("is_mirrored", F.lit(False))
     if "mirrored_phash" in fresh.columns:
         mirrored = _oldest(fresh.where("mirrored_phash is not null"), "mirrored_phash", "phash")
@@ -163,9 +158,8 @@ def _hits(fresh: DataFrame, index: DataFrame, radius: int) -> DataFrame:
     hashes = held(entries)
     classes = hashes.frame.where("not is_mirrored")
     others = _streamed(index, is_old=True).unionByName(_streamed(classes, is_old=False))
-    with arrow_rows(spark, _ARROW_ROWS):
-        found = [_compared(part, others, radius) for part in _slices(hashes)]
-    return reduce(DataFrame.unionByName, found or [spark.createDataFrame([], _HIT)])
+    compare = partial(_compare, radius=radius)
+    return scanned(hashes, others, compare, _HIT, slice_rows=SLICE_ROWS)
 
 
 def _streamed(images: DataFrame, *, is_old: bool) -> DataFrame:
@@ -174,29 +168,11 @@ def _streamed(images: DataFrame, *, is_old: bool) -> DataFrame:
     return images.select("phash", "node", mirrored, F.lit(is_old).alias("is_old"))
 
 
-def _slices(entries: Held) -> Iterator[_Slice]:
-    """The entries on the driver, a slice at a time."""
-    count = -(-entries.rows // SLICE_ROWS)
-    number = F.pmod(F.xxhash64("phash", "is_mirrored"), F.lit(count))
-    for n in range(count):
-        rows = entries.frame.where(number == n).toArrow()
-        hashes, nodes, are_mirrored = (column.to_numpy() for column in rows.itercolumns())
-        yield hashes, nodes, are_mirrored
-
-
-def _compared(part: _Slice, others: DataFrame, radius: int) -> DataFrame:
-    sent = others.sparkSession.sparkContext.broadcast(part)
-    try:
-        return others.mapInArrow(partial(_compare, sent, radius), _HIT).localCheckpoint()
-    finally:
-        sent.destroy()
-
-
 def _compare(
-    sent: Broadcast[_Slice], radius: int, batches: Iterable[pa.RecordBatch]
+    part: tuple[np.ndarray, ...], batches: Iterable[pa.RecordBatch], *, radius: int
 ) -> Iterator[pa.RecordBatch]:
     """Stream rows of (phash, node, mirrored_phash, is_old) through a slice of the fresh."""
-    hashes, nodes, are_mirrored = sent.value
+    hashes, nodes, are_mirrored = part
     near = NearHashes(hashes, np.arange(len(hashes)), radius=radius)
     for batch in batches:
         others, other_nodes, are_old = _collapsed(

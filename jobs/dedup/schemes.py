@@ -7,9 +7,9 @@ from typing import Final
 from jobs.runtime.config import Dedup
 from jobs.runtime.errors import ConfigError
 from jobs.runtime.tables import Warehouse
-from schemas import exact_index, minhash_index, phash_index, semantic_index
-from schemas.duplicate_kinds import MINHASH, PHASH, SEMANTIC
-from udfs import normalised_text
+from schemas import clip_index, exact_index, minhash_index, phash_index, semantic_index
+from schemas.duplicate_kinds import MINHASH, PHASH, SEMANTIC, VIDEO
+from udfs import clip_hashes, clip_match, normalised_text
 from udfs.minhash import Scheme, optimal_bands
 from udfs.shingles import Shingling
 
@@ -18,11 +18,13 @@ LEARNED: Final = "learned."  # rules that no setting says, but the first batch
 KEEP: Final = "sluice.dedup.keep"
 
 
-def wanted(settings: Dedup) -> dict[str, dict[str, str]]:
-    """What the indexes of the settings' kinds must say: table -> property -> value."""
-    said = {
-        exact_index.TABLE: {KEEP: settings.keep, "sluice.dedup.text": normalised_text.VERSION},
-    }
+# Table -> property -> value.
+Rules = Mapping[str, Mapping[str, str]]
+
+
+def of_samples(settings: Dedup) -> Rules:
+    """What the indexes of the kinds of samples must say."""
+    said = {exact_index.TABLE: _of_contents(settings)}
     if PHASH in settings.kinds:
         radius = {"sluice.phash.radius": str(settings.phash.radius)}
         said[phash_index.TABLE] = {KEEP: settings.keep, **radius}
@@ -32,6 +34,30 @@ def wanted(settings: Dedup) -> dict[str, dict[str, str]]:
         threshold = {"sluice.semantic.threshold": str(settings.semantic.threshold)}
         said[semantic_index.TABLE] = {KEEP: settings.keep, **threshold}
     return said
+
+
+def of_clips(settings: Dedup, sample_fps: float) -> Rules:
+    """What the indexes of the kinds of clips must say.
+
+    Args:
+        settings: the kinds, and the threshold.
+        sample_fps: frames a second of which clips have hashes: by their number lengths are
+            compared.
+    """
+    said = {exact_index.TABLE: _of_contents(settings)}
+    if VIDEO in settings.clip_kinds:
+        said[clip_index.TABLE] = {
+            "sluice.video.threshold": str(settings.video.threshold),
+            "sluice.video.sample_fps": str(sample_fps),
+            "sluice.video.hashes": f"{clip_hashes.VERSION} within {clip_hashes.RADIUS}",
+            "sluice.video.match": clip_match.VERSION,
+        }
+    return said
+
+
+def _of_contents(settings: Dedup) -> dict[str, str]:
+    """Both samples and clips have their contents in the one index."""
+    return {KEEP: settings.keep, "sluice.dedup.text": normalised_text.VERSION}
 
 
 def minhash(settings: Dedup) -> Scheme:
@@ -48,18 +74,18 @@ def minhash(settings: Dedup) -> Scheme:
     )
 
 
-def label(settings: Dedup) -> str:
+def label(rules: Rules) -> str:
     """The rules as one text, for names that must differ where they do."""
-    return json.dumps(wanted(settings), sort_keys=True)
+    return json.dumps(rules, sort_keys=True)
 
 
-def hold(warehouse: Warehouse, settings: Dedup) -> None:
+def hold(warehouse: Warehouse, rules: Rules) -> None:
     """Write the rules to those that have none, refuse one built by others.
 
     Raises:
         ConfigError: which rule, what the index was built with, what the configuration says.
     """
-    for table, said in wanted(settings).items():
+    for table, said in rules.items():
         hold_to(warehouse, table, said, PREFIX)
 
 

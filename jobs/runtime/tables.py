@@ -18,7 +18,9 @@ from schemas import (
     benchmark_items,
     captions,
     centroids,
+    clip_index,
     clip_pairs,
+    clip_runs,
     clips,
     contamination,
     coreset,
@@ -78,6 +80,8 @@ CONTRACTS: Final[Mapping[str, ModuleType]] = {
         semantic_index,
         semantic_vectors,
         centroids,
+        clip_index,
+        clip_runs,
         benchmark_items,
         contamination,
         decisions,
@@ -108,6 +112,8 @@ ON_DEMAND: Final = frozenset(
         keyframes,
         captions,
         clip_pairs,
+        clip_index,
+        clip_runs,
     )
 )
 CURRENT: Final = "current_"  # how the view of a revised table's newest rows is named

@@ -1,0 +1,333 @@
+"""The search for duplicates of what is new among all history: verdicts, and the links behind them.
+
+What is judged, samples or clips as delivered, is said by a `Judged`. Every one gets one verdict a
+kind, "unique" included; nothing is removed. A verdict that later ones change is superseded by a row
+of a greater revision.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Final
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from jobs.dedup import exact, forest, minhash, near, phash, schemes, semantic, video
+from jobs.dedup.near import VERDICT, NearKind
+from jobs.dedup.schemes import Rules
+from jobs.dedup.scores import FIRST, scored
+from jobs.runtime.config import Dedup
+from jobs.runtime.held import Held, held
+from jobs.runtime.lookup import lookup
+from jobs.runtime.streams import Batch, Outcome, Stage
+from jobs.runtime.tables import counted, newest, within
+from schemas import duplicate_edges, duplicates, exact_index
+from schemas.duplicate_kinds import CONTENT, EXACT_KINDS
+from udfs.identity import digest
+
+NEAR: Final[Mapping[str, NearKind]] = {
+    kind.name: kind for kind in (phash.KIND, minhash.KIND, semantic.KIND, video.KIND)
+}
+
+# A verdict whose samples have their names already.
+_NAMED: Final = (*VERDICT, "representative_id", "cluster_id")
+_NAMED_BY_ORDINAL: Final = ("representative", "cluster")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What a stage gives verdicts on; below it is called a sample, whatever it is.
+
+    Attributes:
+        stage: name of the stage.
+        version: of the stage.
+        source: table that it follows.
+        columns: of the source: `sample_id`, `ingest_ordinal`, and what searches ask for.
+        named: table that has `sample_id` by `ingest_ordinal`, in order of arrival.
+        details: columns of that table that exact kinds compare beside those of the source.
+        kinds: of search.
+        keep: which of a cluster stands for it, as `dedup.keep` says it.
+        rules: to which the indexes are held.
+        settings: of the searches.
+    """
+
+    stage: str
+    version: int
+    source: str
+    columns: tuple[str, ...]
+    named: str
+    details: tuple[str, ...] = ()
+    kinds: tuple[str, ...]
+    keep: str
+    rules: Rules
+    settings: Dedup
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Tables that are written."""
+        of_kinds = [table for kind in self.kinds if kind in NEAR for table in NEAR[kind].tables]
+        return (duplicates.TABLE, duplicate_edges.TABLE, exact_index.TABLE, *of_kinds)
+
+
+def stage(judged: Judged) -> Stage:
+    """The stage; other kinds or other rules have their own checkpoint, and see every row."""
+    rules = digest(*judged.kinds, schemes.label(judged.rules))[:12]
+    return Stage(
+        name=judged.stage,
+        checkpoint=f"v{judged.version}-{rules}",
+        source=judged.source,
+        columns=judged.columns,
+        process=lambda batch: _process(batch, judged),
+        outputs=judged.outputs,
+    )
+
+
+def _process(batch: Batch, judged: Judged) -> Outcome:
+    for table in judged.outputs:
+        batch.warehouse.create(table)
+    schemes.hold(batch.warehouse, judged.rules)
+    search = _Search.of(batch, judged)
+    kinds = [kind for kind in judged.kinds if search.lacks(kind)]
+    if kinds:
+        search.judge(kinds)
+    written = counted(
+        batch.written(duplicates.TABLE).where(F.col("revision") == 0),
+        **{kind: F.col("kind") == kind for kind in judged.kinds},
+    )
+    known = search.known.said
+    return Outcome(
+        rows_in=search.arrived.rows,
+        # The kind that lost a verdict shows in the sum.
+        rows_kept=min(written[kind] + known[kind] for kind in judged.kinds),
+        rows_reused=min(known[kind] for kind in judged.kinds),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """The samples of a batch among all that came before.
+
+    Attributes:
+        batch: that brings them.
+        judged: what they are, and by which kinds they are judged.
+        arrived: columns of the source, one row a sample.
+        is_near: whether a row of history is, by its ordinal, one of theirs or between them.
+        known: verdicts of earlier batches on them that hold, and how many of each kind.
+    """
+
+    batch: Batch
+    judged: Judged
+    arrived: Held
+    is_near: Column
+    known: Held
+
+    @classmethod
+    def of(cls, batch: Batch, judged: Judged) -> "_Search":
+        # A sample that came back under another signal set is the same sample.
+        arrived = held(batch.frame.dropDuplicates(["sample_id"]))
+        is_near = within(arrived.frame, "ingest_ordinal")
+        verdicts = batch.history(duplicates.TABLE).where(is_near)
+        verdicts = verdicts.join(arrived.frame.select("sample_id"), "sample_id", "left_semi")
+        known = held(
+            newest(verdicts, duplicates.TABLE),
+            **{kind: F.count_if(F.col("kind") == kind) for kind in judged.kinds},
+        )
+        return cls(batch=batch, judged=judged, arrived=arrived, is_near=is_near, known=known)
+
+    def lacks(self, kind: str) -> bool:
+        """Whether a sample of the batch has no verdict of a kind yet."""
+        return int(self.known.said[kind]) < self.arrived.rows
+
+    def judge(self, kinds: Sequence[str]) -> None:
+        """Write the verdicts of each kind on the samples that lack one."""
+        exact_kinds = [kind for kind in kinds if kind in EXACT_KINDS]
+        judged = [self._exact(exact_kinds)] if exact_kinds else []
+        edges: list[DataFrame] = []
+        for kind in kinds:
+            if kind in NEAR:
+                rows, linked = self._near(NEAR[kind], self._nodes(CONTENT[kind], *judged[:1]))
+                judged.append(rows)
+                edges += linked
+        if edges:
+            rows = self.batch.stamped(self._united(edges), at="linked_at")
+            self.batch.append(rows, duplicate_edges.TABLE)
+        verdicts = self._named(self._united(judged))
+        self.batch.append(
+            self.batch.stamped(verdicts, at="decided_at"), duplicates.TABLE, sort_by=("kind",)
+        )
+
+    def _united(self, frames: Sequence[DataFrame]) -> DataFrame:
+        """The rows of all, in no more parts than one has: each part becomes a file."""
+        parts = int(str(self.batch.warehouse.spark.conf.get("spark.sql.shuffle.partitions")))
+        return reduce(DataFrame.unionByName, frames).coalesce(parts)
+
+    def _lacking(self, kinds: Sequence[str]) -> DataFrame:
+        """The samples without a verdict: columns of the source, and `kind`."""
+        every = F.explode(F.array(*map(F.lit, kinds))).alias("kind")
+        asked = self.arrived.frame.select(*self.judged.columns, every)
+        if not self.known.rows:
+            return asked
+        judged = self.known.frame.select("kind", "sample_id")
+        return asked.join(judged, ["kind", "sample_id"], "left_anti")
+
+    def _nodes(self, content: str, *judged: DataFrame) -> DataFrame:
+        """The content of each sample: `sample_id`, `node`."""
+        verdicts = [rows.where(F.col("revision") == 0) for rows in judged]
+        if self.known.rows:
+            verdicts.append(self.known.frame)
+        of_content = [
+            rows.where(F.col("kind") == content).select("sample_id", "node") for rows in verdicts
+        ]
+        return reduce(DataFrame.unionByName, of_content)
+
+    def _exact(self, kinds: Sequence[str]) -> DataFrame:
+        judged, full = self.judged, self.arrived.frame
+        if judged.details:
+            delivered = self.batch.warehouse.read(judged.named).where(self.is_near)
+            full = full.join(delivered.select("sample_id", *judged.details), "sample_id")
+        full = scored(full, self.batch.warehouse, judged.keep, {"ingest_ordinal": "score"})
+        lacking = self._lacking(kinds)
+        prints = exact.fingerprints(full, kinds)
+        if self.known.rows:
+            prints = prints.join(lacking, ["kind", "sample_id"], "left_semi")
+        prints = prints.localCheckpoint()
+        is_new = F.expr("former IS NULL OR former <> survivor")
+        index = self.batch.history(exact_index.TABLE).where(F.col("kind").isin(*kinds))
+        found = held(
+            exact.contents(prints, index),
+            news=F.count_if(is_new),
+        )
+        if found.said["news"]:
+            news = found.frame.where(is_new).withColumn("batch", F.lit(self.batch.name))
+            self.batch.append(news, exact_index.TABLE, sort_by=("kind", "high"))
+        rows = _unnamed(exact.verdicts(lacking, prints, found.frame))
+        if judged.keep != FIRST:
+            rows = rows.unionByName(self._deposed(exact.deposed(found.frame)))
+        return rows.localCheckpoint()
+
+    def _deposed(self, deposed: DataFrame) -> DataFrame:
+        """Verdicts on earlier samples that stood for a content until a better one came."""
+        stood = self._held(deposed.select("ingest_ordinal"))
+        return (
+            stood.join(deposed, ["kind", "ingest_ordinal"])
+            .withColumns(
+                {
+                    "is_duplicate": F.lit(True),
+                    "revision": F.col("revision") + 1,
+                    "representative_id": F.lit(None).cast("string"),
+                    "cluster": F.lit(None).cast("long"),
+                }
+            )
+            .select(*_NAMED)
+        )
+
+    def _near(self, kind: NearKind, nodes: DataFrame) -> tuple[DataFrame, list[DataFrame]]:
+        """Verdicts of one kind on samples, whose `node` is given, and rows for the edges."""
+        missing = self._lacking([kind.name]).join(nodes, "sample_id")
+        missing = missing.withColumn("revision", F.lit(0)).localCheckpoint()
+        first = F.min_by(F.struct(*self.judged.columns), "ingest_ordinal")
+        contents = held(missing.groupBy("node").agg(first.alias("first")).select("node", "first.*"))
+        fresh = held(self._fresh(kind, contents.frame))
+        # Copies alone bring nothing to compare, and no version of the index.
+        links = (
+            held(kind.links(self.batch, fresh.frame, self.judged.settings)) if fresh.rows else None
+        )
+        if links is None or not links.rows:
+            rows = _unnamed(near.verdicts(missing, None, kind.name))
+            if fresh.rows < contents.rows:
+                rows = self._inherited(rows, kind.name, fresh.frame.select("node"))
+            return rows, []
+        ends = {"a": "a_score", "b": "b_score"}
+        weighed = scored(links.frame, self.batch.warehouse, self.judged.keep, ends)
+        change = forest.grown(weighed, self.batch.history(duplicate_edges.TABLE), kind.name)
+        rows = _unnamed(near.verdicts(missing, change.nodes, kind.name))
+        if fresh.rows < contents.rows:
+            linked = change.nodes.select("node").union(fresh.frame.select("node")).distinct()
+            rows = self._inherited(rows, kind.name, linked)
+        revised = self._revised(kind.name, change, fresh.frame)
+        return rows.unionByName(revised) if revised else rows, [change.edges]
+
+    def _fresh(self, kind: NearKind, contents: DataFrame) -> DataFrame:
+        """The contents that the kind has not compared yet."""
+        compared = lookup(self.batch.warehouse, kind.store, "node", contents, ("batch",))
+        compared = compared.where(F.col("batch") != self.batch.name).select("node")
+        return contents.join(compared, "node", "left_anti")
+
+    def _inherited(self, rows: DataFrame, kind: str, judged: DataFrame) -> DataFrame:
+        """Give new samples of contents that the batch did not judge the verdict of their content.
+
+        Args:
+            rows: verdicts, in which such a sample is like no other.
+            kind: of the search.
+            judged: `node` of contents that the batch judged, distinct.
+        """
+        others = held(rows.join(judged, "node", "left_anti"))
+        if not others.rows:
+            return rows
+        asked = others.frame.select(F.col("node").alias("ingest_ordinal"))
+        of_node = (
+            self._held(asked)
+            .where(F.col("kind") == kind)
+            .select(
+                "node",
+                F.when(F.col("is_duplicate"), F.col("representative_id")).alias("held_id"),
+                F.col("similarity").alias("held_similarity"),
+                F.col("cluster_id").alias("held_cluster_id"),
+            )
+        )
+        taken = others.frame.join(of_node, "node", "left").withColumns(
+            {
+                "is_duplicate": F.col("held_id").isNotNull(),
+                "representative_id": F.col("held_id"),
+                "similarity": F.coalesce("held_similarity", "similarity"),
+                "cluster_id": F.col("held_cluster_id"),
+            }
+        )
+        return rows.join(judged, "node", "left_semi").unionByName(taken.select(*_NAMED))
+
+    def _revised(self, kind: str, change: forest.Change, fresh: DataFrame) -> DataFrame | None:
+        """Verdicts on samples of earlier batches that the new links change."""
+        nodes = held(near.changed(change.nodes).join(fresh.select("node"), "node", "left_anti"))
+        if not nodes.rows:
+            return None
+        earlier = self.batch.history(duplicates.TABLE).where(F.col("kind") == kind)
+        holders = earlier.join(F.broadcast(nodes.frame), "node", "left_semi")
+        standing = self._held(holders.select("ingest_ordinal")).where(F.col("kind") == kind)
+        standing = standing.withColumn("revision", F.col("revision") + 1)
+        return _unnamed(near.verdicts(standing, change.nodes, kind))
+
+    def _held(self, ordinals: DataFrame) -> DataFrame:
+        """The verdicts, of every kind, that hold on samples of earlier batches."""
+        names = [name for name in duplicates.SCHEMA.names if name != "ingest_ordinal"]
+        table = duplicates.TABLE
+        found = lookup(self.batch.warehouse, table, "ingest_ordinal", ordinals, names)
+        return newest(found.where(F.col("batch") != self.batch.name), table)
+
+    def _named(self, verdicts: DataFrame) -> DataFrame:
+        """Name the samples that verdicts speak of by their ordinals."""
+        verdicts = verdicts.localCheckpoint()
+        own = self.arrived.frame.select("ingest_ordinal", F.col("sample_id").alias("name"))
+        asked = F.array(
+            *(F.when(F.col(f"{what}_id").isNull(), F.col(what)) for what in _NAMED_BY_ORDINAL)
+        )
+        named = verdicts.select(F.explode(F.array_compact(asked)).alias("ingest_ordinal"))
+        others = held(named.distinct().join(own, "ingest_ordinal", "left_anti"))
+        if others.rows:
+            warehouse, table = self.batch.warehouse, self.judged.named
+            found = lookup(warehouse, table, "ingest_ordinal", others.frame, ("sample_id",))
+            # A clip has a row for each of its signal sets.
+            own = own.union(found.distinct().localCheckpoint())
+        for what in _NAMED_BY_ORDINAL:
+            of_what = own.select(F.col("ingest_ordinal").alias(what), "name")
+            verdicts = (
+                verdicts.join(of_what, what, "left")
+                .withColumn(f"{what}_id", F.coalesce(f"{what}_id", "name"))
+                .drop("name")
+            )
+        return verdicts
+
+
+def _unnamed(verdicts: DataFrame) -> DataFrame:
+    nameless = {f"{what}_id": F.lit(None).cast("string") for what in _NAMED_BY_ORDINAL}
+    return verdicts.withColumns(nameless).select(*_NAMED)
