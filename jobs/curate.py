@@ -6,6 +6,8 @@ on duplicates has changed since are decided again; what comes out otherwise is a
 supersedes the decision of before.
 """
 
+from typing import Final
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -17,6 +19,8 @@ from jobs.runtime.held import held
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import Warehouse, belonging, counted, newest, within
 from schemas import decisions, duplicates
+
+NAME: Final = "curate"
 
 
 def all_candidates(warehouse: Warehouse, judged: Judged, registry: str | None = None) -> DataFrame:
@@ -58,7 +62,7 @@ def stage(recipe: Recipe, judged: Judged) -> Stage:
         return Outcome(rows_in=rows.rows, **_standing(batch, recipe, rows.frame))
 
     return Stage(
-        name=judged.curated_by,
+        name=NAME + judged.suffix,
         checkpoint=f"{recipe.name}-{recipe.version}-{judged.signal_set}",
         source=judged.table,
         columns=judged.columns,
@@ -80,7 +84,7 @@ def revisions(recipe: Recipe, judged: Judged) -> Stage:
         return Outcome(rows_in=decided.rows, **_standing(batch, recipe, revised))
 
     return Stage(
-        name=judged.curated_by,
+        name=NAME + judged.suffix,
         checkpoint=f"{recipe.name}-{recipe.version}-{judged.signal_set}-revisions",
         source=duplicates.TABLE,
         columns=("sample_id", "ingest_ordinal"),
@@ -113,7 +117,7 @@ def _decide(batch: Batch, recipe: Recipe, judged: Judged, rows: DataFrame) -> No
     if waiting:
         raise SluiceError(
             f"{waiting} of {candidates.rows} samples have no verdict on duplicates yet, all need"
-            f" one before a recipe can decide; run the stage {judged.searched_by} first"
+            f" one before a recipe can decide; run the stage dedup{judged.suffix} first"
         )
     if not candidates.rows:
         return

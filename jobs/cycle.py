@@ -174,6 +174,8 @@ def clip_stages(planned: Plan) -> dict[str, Stage]:
     return {found.name: curate.stage(found, planned.clips) for found in planned.clip_recipes}
 
 
+CURATE_CLIPS: Final = curate.NAME + Clips.suffix
+PUBLISH_CLIPS: Final = publish.NAME + Clips.suffix
 STAGE_NAMES: Final = (
     ingest.NAME,
     fetch.NAME,
@@ -183,11 +185,11 @@ STAGE_NAMES: Final = (
     pair.NAME,
     dedup.NAME,
     decontaminate.NAME,
-    Pairs.curated_by,
-    Clips.curated_by,
+    curate.NAME,
+    CURATE_CLIPS,
     # Behind all that decides: what is published is of the version of the decisions that it saw.
-    Pairs.published_by,
-    Clips.published_by,
+    publish.NAME,
+    PUBLISH_CLIPS,
 )
 
 
@@ -201,13 +203,13 @@ def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
     """
     if name not in STAGE_NAMES:
         raise NotFound(f"no stage {name}; there are {', '.join(STAGE_NAMES)}")
-    if name == Pairs.published_by:
+    if name == publish.NAME:
         _publish(planned, planned.recipe, planned.pairs, run_id)
         return
-    if name in (Clips.curated_by, Clips.published_by):
+    if name in (CURATE_CLIPS, PUBLISH_CLIPS):
         # Made when the first clip is paired: most warehouses have none.
         if planned.warehouse.exists(clip_pairs.TABLE):
-            decide = _curate_clips if name == Clips.curated_by else _publish_clips
+            decide = _curate_clips if name == CURATE_CLIPS else _publish_clips
             decide(planned, run_id)
         return
     if name == decontaminate.NAME:
@@ -225,7 +227,7 @@ def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
         batches_done += done
     if name in (ingest.NAME, fetch.NAME) and batches_done:
         _check_samples(planned)
-    if name == Pairs.curated_by:
+    if name == curate.NAME:
         _decide_again(planned, [planned.recipe], planned.pairs, run_id)
 
 

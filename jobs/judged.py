@@ -24,9 +24,7 @@ class Judged(ABC):
 
     Attributes:
         of: what a recipe calls them.
-        curated_by: stage that decides.
-        published_by: stage that publishes.
-        searched_by: stage that gives the verdicts on duplicates.
+        suffix: by which the names of their stages differ from those of pairs.
         table: whose rows are judged, one a sample and signal set.
         columns: of them, what the stage that decides reads.
         gold: contract of their tables of gold.
@@ -35,9 +33,7 @@ class Judged(ABC):
     """
 
     of: ClassVar[Of]
-    curated_by: ClassVar[str]
-    published_by: ClassVar[str]
-    searched_by: ClassVar[str]
+    suffix: ClassVar[str]
     table: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
     gold: ClassVar[ModuleType]

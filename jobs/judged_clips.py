@@ -29,9 +29,7 @@ class Clips(Judged):
     """
 
     of = "clips"
-    curated_by = "curate_clips"
-    published_by = "publish_clips"
-    searched_by = "dedup_clips"
+    suffix = "_clips"
     table = clip_pairs.TABLE
     columns = ("sample_id", "ingest_ordinal", "clip_id", *_PAIRED, "clip_signal_set")
     gold: ClassVar[ModuleType] = gold_clips

@@ -29,9 +29,7 @@ class Pairs(Judged):
     """Image-text samples of a scoring."""
 
     of = "pairs"
-    curated_by = "curate"
-    published_by = "publish"
-    searched_by = "dedup"
+    suffix = ""
     table = pairs.TABLE
     columns = (
         "sample_id",

@@ -18,6 +18,7 @@ from jobs.runtime.tables import Warehouse
 from schemas import batches, decisions, gold, samples
 from udfs.identity import digest
 
+NAME: Final = "publish"
 log: Final = logging.getLogger("sluice")
 
 
@@ -35,7 +36,7 @@ def run(
     Raises:
         GateFailed: a critical expectation is not met; gold stays as it was.
     """
-    name, table = judged.published_by, gold.table(recipe.name)
+    name, table = NAME + judged.suffix, gold.table(recipe.name)
     label = f"{recipe.name}-{recipe.version}-{judged.signal_set}"
     with streams.exclusive(f"{warehouse.root}/_checkpoints/{name}/{recipe.name}"):
         warehouse.create(table)

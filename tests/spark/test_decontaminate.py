@@ -16,11 +16,10 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from typer.testing import CliRunner
 
-from jobs import benchmark_registry, benchmarks_cli, cycle, decontaminate, why
+from jobs import benchmark_registry, benchmarks_cli, curate, cycle, decontaminate, why
 from jobs.benchmark_registry import Added
 from jobs.benchmark_source import Given, Refused, items
 from jobs.cycle import Plan
-from jobs.judged_pairs import Pairs
 from jobs.models.card import Card
 from jobs.runtime.config import Config, Dump, RecipeRef
 from jobs.runtime.errors import ConfigError, NotFound, SluiceError
@@ -347,7 +346,7 @@ def test_a_recipe_rejects_what_was_met_and_decides_again_by_another_registry(
     def decided() -> tuple[str, dict[str, str | None]]:
         recipe = cycle.against_benchmarks(resolved, world.warehouse)
         planned = Plan(config, world.warehouse, scoring, recipe)
-        for name in (decontaminate.NAME, Pairs.curated_by):
+        for name in (decontaminate.NAME, curate.NAME):
             cycle.run_stage(planned, name, run_id="r")
         rows = world.warehouse.read(decisions.TABLE)
         rows = rows.where(F.col("recipe_version") == recipe.version)
