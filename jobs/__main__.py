@@ -255,6 +255,8 @@ def status(
     out.print(_table(["table", "version", "rows"], found.tables))
     out.print(_table(["stage", "versions behind"], list(found.behind.items())))
     out.print(_table(["dump", "shards not discovered yet"], list(found.waiting.items())))
+    if found.clips:
+        out.print(_table(["recipe of clips", "outcome", "clips"], found.clips))
     columns = ["stage", "batch_id", "rows_in", "rows_kept", "rows_rejected", "rows_quarantined"]
     columns += ["rows_reused", "duration_s", "started_at"]
     out.print(_table(columns, [[batch[name] for name in columns] for batch in found.last]))
@@ -298,7 +300,9 @@ def sql(
 @app.command()
 @_command
 def why(
-    key: Annotated[str, typer.Argument(help="sample id, url, member, sha256 or quarantine id")],
+    key: Annotated[
+        str, typer.Argument(help="id of a sample, clip or refusal, url, member, sha256")
+    ],
     config_option: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
     verbose: VerboseOption = False,
@@ -435,24 +439,32 @@ def recipe_diff(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="e.g. recipe.overrides.nsfw.below=0.3"),
     ] = None,
+    clips: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="compare the recipe of clips so named"),
+    ] = None,
     rows: Annotated[int, typer.Option(help="most rows to name")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="every row, for machines")] = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Name the rows that another recipe or threshold would move, and why; no model runs."""
     before = _config(config_option, None)
-    changed = [*([f"recipe.name={after}"] if after else []), *(overrides or [])]
+    named = "recipe.name={}" if clips is None else "video.recipes=[{}]"
+    changed = [*([named.format(after)] if after else []), *(overrides or [])]
     compared = _config(config_option, changed)
     planned = _plan(before, verbose=verbose)
     _require_tables(planned)
-    from jobs import curate, cycle, recipe_diff
+    from jobs import cycle, recipe_diff
 
-    resolved = cycle.resolve_recipe(compared, planned.scoring)
-    other = cycle.against_benchmarks(resolved, planned.warehouse)
-    registry = planned.recipe.registry or other.registry
-    moved = recipe_diff.diff(
-        curate.all_candidates(planned.warehouse, planned.scoring, registry), planned.recipe, other
-    ).localCheckpoint()
+    if clips is None:
+        resolved = cycle.resolve_recipe(compared, planned.scoring)
+        judged, first = planned.pairs, planned.recipe
+        other = cycle.against_benchmarks(resolved, planned.warehouse)
+    else:
+        among = cycle.resolve_clip_recipes(compared, planned.scoring)
+        judged, first = planned.clips, cycle.recipe_named(clips, planned.clip_recipes)
+        other = among[0] if after else cycle.recipe_named(clips, among)
+    moved = recipe_diff.diff(planned.warehouse, judged, first, other).localCheckpoint()
     ordered = moved.orderBy("movement", "sample_id")
     if as_json:
         import json
@@ -462,8 +474,8 @@ def recipe_diff(
         return
     counted = recipe_diff.summary(moved)
     out.print(_table(["movement", "reason", "samples"], [list(row.values()) for row in counted]))
-    named = [[_cell(value) for value in row] for row in ordered.limit(rows).collect()]
-    out.print(_table(list(recipe_diff.COLUMNS), named))
+    shown = [[_cell(value) for value in row] for row in ordered.limit(rows).collect()]
+    out.print(_table(list(recipe_diff.COLUMNS), shown))
     out.print(f"{moved.count()} samples move; `sluice run --set …` applies it, no model runs")
 
 
@@ -523,7 +535,8 @@ def _run(planned: Any, *, command: str) -> None:
 
 
 def _show_funnel(planned: Any) -> None:
-    from jobs.report.measure import ask, questions
+    from jobs.report.measure import ask, clip_outcomes, questions
+    from schemas import clip_pairs
 
     planned.warehouse.register()
     asked = questions(planned.recipe, run_id="", signal_set="")
@@ -540,10 +553,14 @@ def _show_funnel(planned: Any) -> None:
     for row in answers["first_reasons"].rows:
         table.add_row(f"  rejected     {row['reason']}", f"-{row['samples']:,}")
     if funnel["videos"]:
-        table.add_row("videos, which no recipe judges yet", f"-{funnel['videos']:,}")
+        table.add_row("videos, judged by their clips", f"-{funnel['videos']:,}")
     table.add_row("kept", f"{funnel['kept']:,}")
     table.add_row(f"[bold]in gold.{planned.recipe.name}[/]", f"[bold]{funnel['gold']:,}[/]")
     out.print(table)
+    if planned.clip_recipes and planned.warehouse.exists(clip_pairs.TABLE):
+        clips = ask(planned.warehouse, clip_outcomes(planned.clip_recipes)).rows
+        outcomes = [list(row.values()) for row in clips]
+        out.print(_table(["recipe of clips", "outcome", "clips"], outcomes))
     demonstrations = [card.name for card in planned.scoring.cards if card.is_demonstration]
     if demonstrations:
         out.print(
@@ -589,13 +606,14 @@ def _show_plan(config: Config) -> None:
         out.print(f"model {card.name}{note}: {card.task}, {card.licence}")
     # Without Spark nobody knows what is registered.
     note = "; another by the benchmarks registered" if asks_for_benchmarks(recipe) else ""
-    out.print(f"recipe {recipe.name} {recipe.version}{note}")
-    out.print(
-        _table(
-            ["rule", "reason", "signal", "kept when", "missing"],
-            [[r.name, r.reason, r.signal, r.threshold, r.missing] for r in recipe.rules],
+    for found in (recipe, *cycle.resolve_clip_recipes(config, scoring)):
+        out.print(f"recipe {found.name} {found.version}{note if found is recipe else ''}")
+        out.print(
+            _table(
+                ["rule", "reason", "signal", "kept when", "missing"],
+                [[r.name, r.reason, r.signal, r.threshold, r.missing] for r in found.rules],
+            )
         )
-    )
     out.print("nothing was done (--dry-run)")
 
 

@@ -1,111 +1,48 @@
 """Decide: `silver.pairs` -> `ops.decisions`, by a recipe over the signals, without any network.
 
-The checkpoint is the recipe version's own, so a new version sees every pair. Samples whose verdict
+Of clips likewise, from `silver.clip_pairs`: what is particular to them is `jobs/judged_clips.py`.
+The checkpoint is the recipe version's own, so a new version sees every row. Samples whose verdict
 on duplicates has changed since are decided again; what comes out otherwise is appended, and
 supersedes the decision of before.
 """
 
 from typing import Final
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs import decontaminate
 from jobs import recipe as recipes
+from jobs.judged import Judged
 from jobs.recipe import Recipe
 from jobs.runtime.errors import SluiceError
 from jobs.runtime.held import held
-from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import Warehouse, belonging, counted, newest, within
-from schemas import (
-    decisions,
-    duplicate_kinds,
-    duplicates,
-    image_signals,
-    pairs,
-    text_signals,
-)
+from schemas import decisions, duplicates
 
 NAME: Final = "curate"
 
-_PAIR: Final = (
-    "sample_id",
-    "ingest_ordinal",
-    "media_sha256",
-    "text_sha256",
-    "clip_score",
-    "image_signal_set",
-    "text_signal_set",
-)
-# What recipes may ask for, and what the rest is made from.
-_TEXT: Final = (*recipes.OF_TEXTS, recipes.LANGUAGE)
-_IMAGE: Final = ("phash", *(f for f in image_signals.SIGNALS.names if f in recipes.NUMBERS))
 
-
-def candidates(
-    paired: DataFrame, images: DataFrame, texts: DataFrame, verdicts: DataFrame
-) -> DataFrame:
-    """Everything a recipe may ask about a sample, one row each.
-
-    Args:
-        paired: rows of `silver.pairs`.
-        images: rows of `silver.image_signals`, other signal sets included.
-        texts: rows of `silver.text_signals`, likewise.
-        verdicts: rows of `silver.duplicates` that hold.
-    """
-    image = images.select("media_sha256", F.col("signal_set").alias("image_signal_set"), *_IMAGE)
-    text = texts.select("text_sha256", F.col("signal_set").alias("text_signal_set"), *_TEXT)
-    by_kind = verdicts.groupBy("sample_id").agg(
-        *(
-            F.any_value(
-                F.when(
-                    F.col("kind") == kind,
-                    F.struct("is_duplicate", "representative_id", "similarity"),
-                ),
-                True,
-            ).alias(f"duplicate_{kind}")
-            for kind in duplicate_kinds.SAMPLE_KINDS
-        )
-    )
-    return (
-        paired.select(*_PAIR)
-        .join(image, ["media_sha256", "image_signal_set"], "left")
-        .join(text, ["text_sha256", "text_signal_set"], "left")
-        .join(by_kind, "sample_id", "left")
-        .withColumns(
-            {
-                "shorter_side_px": F.least("width_px", "height_px"),
-                "aspect_ratio": F.greatest("width_px", "height_px")
-                / F.least("width_px", "height_px"),
-            }
-        )
-    )
-
-
-def all_candidates(
-    warehouse: Warehouse, scoring: Scoring, registry: str | None = None
-) -> DataFrame:
-    """The candidates of every pair of a scoring's signal sets.
+def all_candidates(warehouse: Warehouse, judged: Judged, registry: str | None = None) -> DataFrame:
+    """Everything that a recipe may ask of all rows that are judged, one row each.
 
     Args:
         warehouse: has the tables.
-        scoring: whose pairs.
+        judged: whose.
         registry: digest of the benchmarks by which `contaminated` counts; null: it is null.
     """
-    found = candidates(
-        warehouse.read(pairs.TABLE).where(F.col("signal_set") == scoring.signal_set),
-        warehouse.read(image_signals.TABLE),
-        warehouse.read(text_signals.TABLE),
-        warehouse.current(duplicates.TABLE),
-    )
-    hits = None if registry is None else decontaminate.counting(warehouse, scoring, registry)
-    return decontaminate.with_contaminated(found, hits)
+    rows = warehouse.read(judged.table).where(_is_judged(judged)).select(*judged.columns)
+    found = judged.candidates(warehouse, rows, lambda others, _: others, registry)
+    return judged.with_verdicts(found, warehouse.current(duplicates.TABLE))
 
 
-def transform(judged: DataFrame, recipe: Recipe) -> DataFrame:
+def _is_judged(judged: Judged) -> Column:
+    return F.col("signal_set") == judged.signal_set
+
+
+def transform(candidates: DataFrame, recipe: Recipe) -> DataFrame:
     """A decision for each candidate, with every reason against it."""
-    return judged.withColumn("reasons", recipes.reasons(recipe)).select(
+    return candidates.withColumn("reasons", recipes.reasons(recipe)).select(
         F.lit(recipe.name).alias("recipe"),
         F.lit(recipe.version).alias("recipe_version"),
         "sample_id",
@@ -116,81 +53,81 @@ def transform(judged: DataFrame, recipe: Recipe) -> DataFrame:
     )
 
 
-def stage(recipe: Recipe, scoring: Scoring) -> Stage:
-    """The stage for one recipe version over the pairs of one scoring."""
+def stage(recipe: Recipe, judged: Judged) -> Stage:
+    """The stage for one recipe version over the rows of one signal set."""
 
     def process(batch: Batch) -> Outcome:
-        paired = held(batch.frame)
-        _decide(batch, recipe, scoring, paired.frame)
-        return Outcome(rows_in=paired.rows, **_standing(batch, recipe, paired.frame))
+        rows = held(batch.frame)
+        _decide(batch, recipe, judged, rows.frame)
+        return Outcome(rows_in=rows.rows, **_standing(batch, recipe, rows.frame))
 
     return Stage(
-        name=NAME,
-        checkpoint=f"{recipe.name}-{recipe.version}-{scoring.signal_set}",
-        source=pairs.TABLE,
-        columns=_PAIR,
-        where=F.col("signal_set") == scoring.signal_set,
+        name=NAME + judged.suffix,
+        checkpoint=f"{recipe.name}-{recipe.version}-{judged.signal_set}",
+        source=judged.table,
+        columns=judged.columns,
+        where=_is_judged(judged),
         process=process,
         outputs=(decisions.TABLE,),
     )
 
 
-def revisions(recipe: Recipe, scoring: Scoring) -> Stage:
+def revisions(recipe: Recipe, judged: Judged) -> Stage:
     """The stage that decides again where a verdict on duplicates has changed since."""
 
     def process(batch: Batch) -> Outcome:
         revised = batch.frame.distinct().localCheckpoint()
         decided = held(_decided(batch, recipe, revised))
-        pair = _here(batch.warehouse.read(pairs.TABLE), revised)
-        pair = pair.where(F.col("signal_set") == scoring.signal_set)
-        pair = pair.join(decided.frame, "sample_id", "left_semi").localCheckpoint()
-        _decide(batch, recipe, scoring, pair)
+        rows = _here(batch.warehouse.read(judged.table), revised).where(_is_judged(judged))
+        rows = rows.join(decided.frame, "sample_id", "left_semi").select(*judged.columns)
+        _decide(batch, recipe, judged, rows.localCheckpoint())
         return Outcome(rows_in=decided.rows, **_standing(batch, recipe, revised))
 
     return Stage(
-        name=NAME,
-        checkpoint=f"{recipe.name}-{recipe.version}-{scoring.signal_set}-revisions",
+        name=NAME + judged.suffix,
+        checkpoint=f"{recipe.name}-{recipe.version}-{judged.signal_set}-revisions",
         source=duplicates.TABLE,
         columns=("sample_id", "ingest_ordinal"),
-        where=F.col(duplicates.REVISION) > 0,
+        where=is_revised(judged),
         process=process,
         outputs=(decisions.TABLE,),
     )
 
 
-def _decide(batch: Batch, recipe: Recipe, scoring: Scoring, paired: DataFrame) -> None:
-    read = batch.warehouse.read
-    found = candidates(
-        paired,
-        belonging(read(image_signals.TABLE), paired, "media_sha256"),
-        belonging(read(text_signals.TABLE), paired, "text_sha256"),
-        newest(_here(read(duplicates.TABLE), paired), duplicates.TABLE),
+def is_revised(judged: Judged) -> Column:
+    """A condition on rows of `silver.duplicates`: a verdict on these that has changed since."""
+    kinds = judged.vocabulary.duplicates.values()
+    return (F.col(duplicates.REVISION) > 0) & F.col("kind").isin(*kinds)
+
+
+def _decide(batch: Batch, recipe: Recipe, judged: Judged, rows: DataFrame) -> None:
+    warehouse = batch.warehouse
+    found = judged.with_verdicts(
+        judged.candidates(
+            warehouse, rows, lambda others, key: belonging(others, rows, key), recipe.registry
+        ),
+        newest(_here(warehouse.read(duplicates.TABLE), rows), duplicates.TABLE),
     )
-    if recipes.asks_for_benchmarks(recipe):
-        hits = None
-        if recipe.registry is not None:
-            hits = decontaminate.counting(batch.warehouse, scoring, recipe.registry)
-            hits = belonging(hits, paired, "sample_id")
-        found = decontaminate.with_contaminated(found, hits)
     # A recipe that asks for no kind waits for none.
     lacks_verdict = " OR ".join(
         ["FALSE", *(f"duplicate_{kind} IS NULL" for kind in recipes.duplicate_kinds(recipe))]
     )
-    judged = held(found, waiting=F.count_if(F.expr(lacks_verdict)))
-    if judged.said["waiting"]:
+    candidates = held(found, waiting=F.count_if(F.expr(lacks_verdict)))
+    waiting = candidates.said["waiting"]
+    if waiting:
         raise SluiceError(
-            f"{judged.said['waiting']} of {judged.rows} samples have no verdict on duplicates yet,"
-            " all need one before a recipe can decide; run the stage dedup first"
+            f"{waiting} of {candidates.rows} samples have no verdict on duplicates yet, all need"
+            f" one before a recipe can decide; run the stage dedup{judged.suffix} first"
         )
-    if not judged.rows:
+    if not candidates.rows:
         return
-    former = _decided(batch, recipe, paired).select(
+    former = _decided(batch, recipe, rows).select(
         "sample_id",
         (F.col(decisions.REVISION) + 1).alias(decisions.REVISION),
         F.col("reasons").alias("held_reasons"),
     )
     decided = held(
-        transform(judged.frame, recipe)
+        transform(candidates.frame, recipe)
         .join(former, "sample_id", "left")
         .where(~F.col("reasons").eqNullSafe(F.col("held_reasons")))
         .withColumn(decisions.REVISION, F.coalesce(decisions.REVISION, F.lit(0)))

@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,15 +29,18 @@ from jobs import (
 from jobs.dedup import clips as dedup_clips
 from jobs.dedup import stage as dedup
 from jobs.fetch import stage as fetch
+from jobs.judged import Judged
+from jobs.judged_clips import Clips
+from jobs.judged_pairs import Pairs
 from jobs.recipe import Recipe
 from jobs.runtime import dumps, lineage, models, quality, signals, streams, strict_yaml
-from jobs.runtime.config import Config
+from jobs.runtime.config import Config, RecipeRef
 from jobs.runtime.errors import ConfigError, GateFailed, NotFound
 from jobs.runtime.lineage import Outcome, Run
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Stage
 from jobs.runtime.tables import Warehouse, create_all
-from schemas import batches, decisions, duplicates, samples, urls
+from schemas import batches, clip_pairs, decisions, duplicates, samples, urls
 
 log: Final = logging.getLogger("sluice")
 
@@ -49,6 +53,17 @@ class Plan:
     warehouse: Warehouse
     scoring: Scoring
     recipe: Recipe
+    clip_recipes: tuple[Recipe, ...] = ()
+
+    @property
+    def pairs(self) -> Pairs:
+        """What the recipe judges."""
+        return Pairs(self.scoring)
+
+    @cached_property
+    def clips(self) -> Clips:
+        """What the recipes of clips judge."""
+        return Clips(self.scoring, score_videos.side(self.config).signal_set)
 
     @property
     def quality_folder(self) -> Path:
@@ -62,11 +77,11 @@ class Plan:
 
 
 def plan(config: Config, spark: SparkSession) -> Plan:
-    """Resolve the models, the recipe and the dumps of a configuration.
+    """Resolve the models, the recipes and the dumps of a configuration.
 
     Raises:
         ModelProblem: a model is missing or altered.
-        ConfigError: the recipe, or an option of a dump, is not usable.
+        ConfigError: a recipe, or an option of a dump, is not usable.
     """
     dumps.check(config.dumps)
     scoring = models.scoring(config, spark)
@@ -76,16 +91,56 @@ def plan(config: Config, spark: SparkSession) -> Plan:
         warehouse=warehouse,
         scoring=scoring,
         recipe=against_benchmarks(resolve_recipe(config, scoring), warehouse),
+        clip_recipes=resolve_clip_recipes(config, scoring),
     )
 
 
 def resolve_recipe(config: Config, scoring: Scoring) -> Recipe:
     """The configuration's recipe with its overrides and the cards' thresholds, no registry."""
+    return _resolved("recipe", config.recipe, Pairs, config, scoring)
+
+
+def resolve_clip_recipes(config: Config, scoring: Scoring) -> tuple[Recipe, ...]:
+    """The configuration's recipes of clips, likewise.
+
+    Raises:
+        ConfigError: one is not usable, or two have the same name, and so the same table of gold.
+    """
+    found: dict[str, Recipe] = {}
+    for number, ref in enumerate(config.video.recipes):
+        key = f"video.recipes.{number}"
+        resolved = _resolved(key, ref, Clips, config, scoring)
+        if resolved.name in found:
+            raise ConfigError(f"{key} got name {resolved.name} again; allowed each name once")
+        found[resolved.name] = resolved
+    return tuple(found.values())
+
+
+def _resolved(
+    key: str, ref: RecipeRef, judged: type[Judged], config: Config, scoring: Scoring
+) -> Recipe:
     resolved = recipe.load(
-        config.recipe.name, overrides=config.recipe.overrides, thresholds=scoring.thresholds
+        ref.name, overrides=ref.overrides, thresholds=scoring.thresholds, key=key
     )
+    if resolved.of != judged.of:
+        raise ConfigError(
+            f"{key} got {ref.name}, a recipe of {resolved.of}; allowed one of {judged.of}"
+        )
     recipe.require_searches(resolved, config.dedup)
     return resolved
+
+
+def recipe_named(name: str, among: Sequence[Recipe]) -> Recipe:
+    """The recipe of clips of a name.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    for found in among:
+        if found.name == name:
+            return found
+    allowed = [found.name for found in among]
+    raise ConfigError(strict_yaml.unknown("recipe of clips", name, allowed))
 
 
 def against_benchmarks(resolved: Recipe, warehouse: Warehouse) -> Recipe:
@@ -99,7 +154,8 @@ def against_benchmarks(resolved: Recipe, warehouse: Warehouse) -> Recipe:
 def stages(planned: Plan) -> dict[str, Stage]:
     """The streaming stages in their order; those that a configuration turns off are left out.
 
-    Without decontaminate: what it is follows from the benchmarks as they are when it runs.
+    Without decontaminate: what it is follows from the benchmarks as they are when it runs. Without
+    those of clips: see `clip_stages`.
     """
     config, scoring = planned.config, planned.scoring
     videos = score_videos.side(config)
@@ -119,11 +175,18 @@ def stages(planned: Plan) -> dict[str, Stage]:
             if config.dedup.clip_kinds
             else ()
         ),
-        curate.stage(planned.recipe, planned.scoring),
+        curate.stage(planned.recipe, planned.pairs),
     )
     return {stage.name: stage for stage in built}
 
 
+def clip_stages(planned: Plan) -> dict[str, Stage]:
+    """The stage that decides on clips by each of their recipes: name of the recipe -> stage."""
+    return {found.name: curate.stage(found, planned.clips) for found in planned.clip_recipes}
+
+
+CURATE_CLIPS: Final = curate.NAME + Clips.suffix
+PUBLISH_CLIPS: Final = publish.NAME + Clips.suffix
 STAGE_NAMES: Final = (
     ingest.NAME,
     fetch.NAME,
@@ -138,7 +201,10 @@ STAGE_NAMES: Final = (
     dedup_clips.NAME,
     decontaminate.NAME,
     curate.NAME,
+    CURATE_CLIPS,
+    # Behind all that decides: what is published is of the version of the decisions that it saw.
     publish.NAME,
+    PUBLISH_CLIPS,
 )
 
 
@@ -154,13 +220,19 @@ def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
 
     Raises:
         NotFound: there is no stage of that name.
-        GateFailed: `publish` was refused.
+        GateFailed: `publish`, or `publish_clips` of a recipe, was refused.
         BreakerOpen: too much of a batch went wrong in one way.
     """
     if name not in STAGE_NAMES:
         raise NotFound(f"no stage {name}; there are {', '.join(STAGE_NAMES)}")
     if name == publish.NAME:
-        _publish(planned, run_id)
+        _publish(planned, planned.recipe, planned.pairs, run_id)
+        return
+    if name in (CURATE_CLIPS, PUBLISH_CLIPS):
+        # Made when the first clip is paired: most warehouses have none.
+        if planned.warehouse.exists(clip_pairs.TABLE):
+            decide = _curate_clips if name == CURATE_CLIPS else _publish_clips
+            decide(planned, run_id)
         return
     if name == decontaminate.NAME:
         decontaminate.run(planned.warehouse, planned.scoring, run_id=run_id)
@@ -179,15 +251,22 @@ def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
         batches_done += done
     if name in (ingest.NAME, fetch.NAME) and batches_done:
         _check_samples(planned)
-    if name == curate.NAME and _has_revisions(planned):
-        streams.run(
-            planned.warehouse, curate.revisions(planned.recipe, planned.scoring), run_id=run_id
-        )
+    if name == curate.NAME:
+        _decide_again(planned, [planned.recipe], planned.pairs, run_id)
 
 
-def _has_revisions(planned: Plan) -> bool:
-    revised = F.col(duplicates.REVISION) > 0
-    return not planned.warehouse.read(duplicates.TABLE).where(revised).isEmpty()
+def _curate_clips(planned: Plan, run_id: str) -> None:
+    for stage in clip_stages(planned).values():
+        streams.run(planned.warehouse, stage, run_id=run_id)
+    _decide_again(planned, planned.clip_recipes, planned.clips, run_id)
+
+
+def _decide_again(planned: Plan, recipes: Iterable[Recipe], judged: Judged, run_id: str) -> None:
+    """Follow verdicts that have changed; where none ever has, no stream is started."""
+    revised = planned.warehouse.read(duplicates.TABLE).where(curate.is_revised(judged))
+    if not revised.isEmpty():
+        for found in recipes:
+            streams.run(planned.warehouse, curate.revisions(found, judged), run_id=run_id)
 
 
 def _check_samples(planned: Plan) -> None:
@@ -202,12 +281,34 @@ def _check_samples(planned: Plan) -> None:
     )
 
 
-def _publish(planned: Plan, run_id: str) -> None:
+def _publish_clips(planned: Plan, run_id: str) -> None:
+    _past_refusals(
+        partial(_publish, planned, found, planned.clips, run_id) for found in planned.clip_recipes
+    )
+
+
+def _past_refusals(steps: Iterable[Callable[[], object]]) -> None:
+    """Take each step, whatever the gate refuses in another.
+
+    Raises:
+        GateFailed: naming all that it refused.
+    """
+    refused = []
+    for step in steps:
+        try:
+            step()
+        except GateFailed as refusal:
+            refused.append(str(refusal))
+    if refused:
+        raise GateFailed("\n".join(refused))
+
+
+def _publish(planned: Plan, found: Recipe, judged: Judged, run_id: str) -> None:
     publish.run(
         planned.warehouse,
         planned.config,
-        planned.recipe,
-        planned.scoring,
+        found,
+        judged,
         run_id=run_id,
         docs=planned.quality_folder,
     )
@@ -221,8 +322,7 @@ def run(planned: Plan, *, command: str) -> Run:
         SluiceError: a stage stopped; what was done before it stays done.
     """
     with _tracked(planned, command, is_reported=True) as run:
-        for name in STAGE_NAMES:
-            run_stage(planned, name, run_id=run.run_id)
+        _past_refusals(partial(run_stage, planned, name, run_id=run.run_id) for name in STAGE_NAMES)
     return run
 
 
@@ -308,12 +408,18 @@ def report_again(planned: Plan) -> Path:
         planned.recipe,
         Run(run_id, is_tracked=bool(run_id)),
         folder=planned.report_folder,
+        clip_recipes=planned.clip_recipes,
     )
 
 
 def _reported(planned: Plan, run: Run) -> list[Path]:
     page = report.write(
-        planned.warehouse, planned.config, planned.recipe, run, folder=planned.report_folder
+        planned.warehouse,
+        planned.config,
+        planned.recipe,
+        run,
+        folder=planned.report_folder,
+        clip_recipes=planned.clip_recipes,
     )
     return [path for path in page.parent.iterdir() if path.is_file()]
 

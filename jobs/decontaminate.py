@@ -13,13 +13,13 @@ from pyspark.sql import functions as F
 
 from jobs import benchmark_registry
 from jobs.benchmark_registry import Version
-from jobs.recipe import CONTAMINATED
 from jobs.runtime import streams
 from jobs.runtime.errors import SluiceError
 from jobs.runtime.held import held
 from jobs.runtime.models import CLIP, Scoring
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import Warehouse, belonging
+from jobs.vocabulary import CONTAMINATED
 from schemas import benchmark_items, contamination, image_signals, pairs, samples
 from udfs.contamination import COLUMNS, EXAMINED, Registry, contamination_udf
 

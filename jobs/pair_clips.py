@@ -71,7 +71,7 @@ class _Sets:
 
 def signal_set(scoring: Scoring, clip_set: str) -> str:
     """Digest of the sets of clips, images and texts."""
-    return digest(clip_set, scoring.signal_set)[:16]
+    return digest(clip_set, scoring.images.signal_set, scoring.texts.signal_set)[:16]
 
 
 def seen(frames: DataFrame, images: DataFrame) -> DataFrame:

@@ -7,84 +7,26 @@ from typing import Any, Final
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.judged import Judged
 from jobs.recipe import Recipe
 from jobs.runtime import quality, streams
 from jobs.runtime.config import Config
 from jobs.runtime.errors import GateFailed
-from jobs.runtime.models import Scoring
 from jobs.runtime.quality import Verdict
 from jobs.runtime.streams import Batch, Outcome
 from jobs.runtime.tables import Warehouse
-from schemas import (
-    batches,
-    decisions,
-    gold,
-    image_signals,
-    pairs,
-    samples,
-    text_signals,
-)
+from schemas import batches, decisions, gold, samples
 from udfs.identity import digest
 
 NAME: Final = "publish"
 log: Final = logging.getLogger("sluice")
 
 
-def transform(
-    kept: DataFrame, paired: DataFrame, items: DataFrame, images: DataFrame, texts: DataFrame
-) -> DataFrame:
-    """Gold rows of kept samples, without the columns that say when and by which run.
-
-    Args:
-        kept: `sample_id`, `recipe_version`.
-        paired: rows of `silver.pairs` of one signal set.
-        items: rows of `bronze.samples`.
-        images: rows of `silver.image_signals`.
-        texts: rows of `silver.text_signals`.
-    """
-    image = images.select(
-        "media_sha256",
-        F.col("signal_set").alias("image_signal_set"),
-        "width_px",
-        "height_px",
-        "phash",
-        "sharpness",
-        "nsfw_score",
-    )
-    text = texts.select("text_sha256", F.col("signal_set").alias("text_signal_set"), "language")
-    pair = paired.select(
-        "sample_id",
-        "text_sha256",
-        "clip_score",
-        "signal_set",
-        "image_signal_set",
-        "text_signal_set",
-    )
-    item = items.select(
-        "sample_id",
-        "ingest_ordinal",
-        "dump",
-        "shard",
-        "sample_key",
-        "url",
-        "caption",
-        "media_sha256",
-        "mime",
-    )
-    joined = (
-        kept.join(pair, "sample_id")
-        .join(item, "sample_id")
-        .join(image, ["media_sha256", "image_signal_set"])
-        .join(text, ["text_sha256", "text_signal_set"])
-    )
-    return joined.select(*(n for n in gold.SCHEMA.names if n not in gold.VOLATILE))
-
-
 def run(
     warehouse: Warehouse,
     config: Config,
     recipe: Recipe,
-    scoring: Scoring,
+    judged: Judged,
     *,
     run_id: str,
     docs: Path,
@@ -94,10 +36,11 @@ def run(
     Raises:
         GateFailed: a critical expectation is not met; gold stays as it was.
     """
-    table = gold.table(recipe.name)
-    label = f"{recipe.name}-{recipe.version}-{scoring.signal_set}"
-    with streams.exclusive(f"{warehouse.root}/_checkpoints/{NAME}/{recipe.name}"):
-        published = _published(warehouse, recipe.name)
+    name, table = NAME + judged.suffix, gold.table(recipe.name)
+    label = f"{recipe.name}-{recipe.version}-{judged.signal_set}"
+    with streams.exclusive(f"{warehouse.root}/_checkpoints/{name}/{recipe.name}"):
+        warehouse.create(table)
+        published = _published(warehouse, name, recipe.name)
         decided = warehouse.version(decisions.TABLE)
         last = published[-1] if published else None
         if (
@@ -108,7 +51,7 @@ def run(
             return False
         batch = Batch(
             warehouse=warehouse,
-            stage=NAME,
+            stage=name,
             checkpoint=label,
             generation=digest(recipe.name),
             batch_id=len(published),
@@ -117,17 +60,17 @@ def run(
         )
         streams.process(
             batch,
-            lambda batch: _publish(batch, config, recipe, scoring, docs),
+            lambda batch: _publish(batch, config, recipe, judged, docs),
             inputs=(decisions.TABLE,),
             outputs=(table,),
         )
     return True
 
 
-def _published(warehouse: Warehouse, recipe: str) -> list[dict[str, Any]]:
+def _published(warehouse: Warehouse, stage: str, recipe: str) -> list[dict[str, Any]]:
     rows = (
         warehouse.read(batches.TABLE)
-        .where((F.col("stage") == NAME) & F.contains("batch", F.lit(f".{digest(recipe)[:8]}.")))
+        .where((F.col("stage") == stage) & F.contains("batch", F.lit(f".{digest(recipe)[:8]}.")))
         .orderBy("batch_id")
         .select("checkpoint", "input_versions")
         .collect()
@@ -144,23 +87,18 @@ def _kept(warehouse: Warehouse, recipe: Recipe) -> DataFrame:
     )
 
 
-def _publish(batch: Batch, config: Config, recipe: Recipe, scoring: Scoring, docs: Path) -> Outcome:
+def _publish(batch: Batch, config: Config, recipe: Recipe, judged: Judged, docs: Path) -> Outcome:
     table = gold.table(recipe.name)
     read = batch.warehouse.read
     current = read(table)
     staying = current.where(
-        (F.col("recipe_version") == recipe.version) & (F.col("signal_set") == scoring.signal_set)
+        (F.col("recipe_version") == recipe.version) & (F.col("signal_set") == judged.signal_set)
     ).join(batch.frame.select("sample_id"), "sample_id", "left_semi")
-    joining = transform(
-        batch.frame.join(staying.select("sample_id"), "sample_id", "left_anti"),
-        read(pairs.TABLE).where(F.col("signal_set") == scoring.signal_set),
-        read(samples.TABLE),
-        read(image_signals.TABLE),
-        read(text_signals.TABLE),
+    joining = judged.published(
+        batch.warehouse, batch.frame.join(staying.select("sample_id"), "sample_id", "left_anti")
     ).localCheckpoint()
-    after = staying.select(*joining.columns).unionByName(joining)
-    verdict = quality.validate_gold(
-        after,
+    verdict = judged.validate(
+        staying.select(*joining.columns).unionByName(joining),
         table,
         share_quarantined=quality.quarantined_share(
             read(samples.TABLE), batch.warehouse.standing()
@@ -176,7 +114,7 @@ def _publish(batch: Batch, config: Config, recipe: Recipe, scoring: Scoring, doc
         batch.replace(kept, table, key="sample_id", changed=("recipe_version", "signal_set"))
     elif joined:
         batch.append(stamped, table)
-    log.info("publish: %s, %d rows written, %d left or replaced", table, joined, left)
+    log.info("%s: %s, %d rows written, %d left or replaced", batch.stage, table, joined, left)
     return Outcome(rows_in=batch.frame.count(), rows_kept=read(table).count())
 
 

@@ -7,13 +7,12 @@ so nothing that a file says is ever parsed as SQL.
 import hashlib
 import importlib.resources
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pyspark.sql import Column
@@ -22,78 +21,26 @@ from pyspark.sql import functions as F
 from jobs.runtime import strict_yaml
 from jobs.runtime.config import Dedup
 from jobs.runtime.errors import ConfigError
-from schemas import decisions
-from schemas.duplicate_kinds import SAMPLE_KINDS
-
-
-class Scale(NamedTuple):
-    """The values that a numeric signal can take."""
-
-    low: float
-    high: float
-    is_whole: bool = False
-
-
-COUNT: Final = Scale(0, math.inf, is_whole=True)
-SHARE: Final = Scale(0, 1)
-
-CONTAMINATED: Final = "contaminated"  # benchmark items that a sample met; null: none is registered
-
-NUMBERS: Final = {
-    "chars": COUNT,
-    "words": COUNT,
-    "letter_fraction": SHARE,
-    "digit_fraction": SHARE,
-    "upper_fraction": SHARE,
-    "language_score": SHARE,
-    "width_px": COUNT,
-    "height_px": COUNT,
-    "shorter_side_px": COUNT,
-    "aspect_ratio": Scale(1, math.inf),  # longer side / shorter side
-    "frames": COUNT,
-    "sharpness": Scale(0, math.inf),
-    "entropy_bits": Scale(0, 8),  # of 256 grey levels
-    "luminance_mean": SHARE,
-    "luminance_std": Scale(0, 0.5),
-    "dark_fraction": SHARE,
-    "bright_fraction": SHARE,
-    "border_fraction": SHARE,
-    "colourfulness": Scale(0, math.inf),
-    "code_fraction": SHARE,
-    "code_count": COUNT,
-    "text_fraction": SHARE,
-    "text_regions": COUNT,
-    "faces": COUNT,
-    "face_fraction": SHARE,
-    "largest_face_fraction": SHARE,
-    "face_confidence": SHARE,
-    "watermark_score": SHARE,
-    "nsfw_score": SHARE,
-    "aesthetic_score": Scale(-math.inf, math.inf),  # a regression: no scale of its own
-    "nsfw_head_score": Scale(-math.inf, math.inf),  # some heads give probabilities, some do not
-    "violence_score": Scale(-2, 2),  # a difference of two cosines
-    "toxicity_score": SHARE,
-    "clip_score": Scale(-1, 1),  # a cosine
-    CONTAMINATED: COUNT,
-}
-OF_TEXTS: Final = (
-    "chars",
-    "words",
-    "letter_fraction",
-    "digit_fraction",
-    "upper_fraction",
-    "language_score",
-    "toxicity_score",
+from jobs.vocabulary import (
+    CLIPS,
+    CONFIDENCE,
+    CONTAMINATED,
+    LANGUAGE,
+    PAIRS,
+    SHARE,
+    VOCABULARIES,
+    Of,
+    Vocabulary,
 )
-LANGUAGE: Final = "language"
-CONFIDENCE: Final = "language_score"  # what min_confidence is compared with
-DUPLICATES: Final = {f"duplicate_{kind}": kind for kind in SAMPLE_KINDS}
-SIGNALS: Final = (*NUMBERS, LANGUAGE, *DUPLICATES)
+from schemas import coreset, decisions, gold_clips
+from schemas.duplicate_kinds import CLIP_KINDS
 
 BELOW: Final = "below"
 BOUNDS: Final = {"min": ">=", "above": ">", "max": "<=", "below": "<"}  # field -> what is kept
 ONE_OF: Final = "one_of"
 SURE: Final = "min_confidence"
+_CLIPS: Final = gold_clips.PREFIX.removeprefix("gold.")
+_CORESETS: Final = coreset.PREFIX.removeprefix("gold.")
 CARD: Final = "card"  # in place of a number: the threshold on the card of the signal's model
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -101,7 +48,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Rule(BaseModel):
-    """What one signal must satisfy; a sample that does not carries the rule's reason.
+    """What one signal of a pair must satisfy; a sample that does not carries the rule's reason.
 
     A number is kept inside its bounds (``min`` and ``max`` include them, ``above`` and ``below``
     do not); a language, unless the identifier is sure of one that is not listed; a duplicate never,
@@ -110,6 +57,7 @@ class Rule(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    vocabulary: ClassVar[Vocabulary] = PAIRS
 
     name: Name
     reason: Name
@@ -136,7 +84,7 @@ class Rule(BaseModel):
         >>> Rule(name="a", reason="a", signal="aspect_ratio", max=3, source="-").threshold
         '<= 3'
         """
-        if self.signal in NUMBERS:
+        if self.signal in self.vocabulary.numbers:
             return " and ".join(
                 f"{BOUNDS[bound]} {self.limits[bound]:.6g}" for bound in self.limits
             )
@@ -148,12 +96,13 @@ class Rule(BaseModel):
 
     @model_validator(mode="after")
     def _asks_what_its_signal_answers(self) -> Self:
-        if self.signal not in SIGNALS:
-            raise ValueError(strict_yaml.unknown("signal", self.signal, SIGNALS))
+        known = self.vocabulary.signals
+        if self.signal not in known:
+            raise ValueError(strict_yaml.unknown("signal", self.signal, known))
         asked = {*self.limits}
         asked |= {ONE_OF} if self.one_of else set()
         asked |= {SURE} if self.min_confidence is not None else set()
-        if self.signal in NUMBERS:
+        if self.signal in self.vocabulary.numbers:
             is_fit, allowed = asked and asked <= {*BOUNDS}, f"one or more of {', '.join(BOUNDS)}"
         elif self.signal == LANGUAGE:
             is_fit, allowed = asked == {ONE_OF, SURE}, f"{ONE_OF} and {SURE}"
@@ -167,7 +116,7 @@ class Rule(BaseModel):
     @model_validator(mode="after")
     def _limits_lie_on_the_scale(self) -> Self:
         for bound, limit in self.limits.items():
-            scale = NUMBERS.get(self.signal, SHARE)
+            scale = self.vocabulary.numbers.get(self.signal, SHARE)
             if not scale.low <= limit <= scale.high:
                 raise ValueError(
                     f"got {bound} {limit:g} on signal {self.signal};"
@@ -176,23 +125,31 @@ class Rule(BaseModel):
         return self
 
 
+class ClipRule(Rule):
+    """What one signal of a clip must satisfy."""
+
+    vocabulary: ClassVar[Vocabulary] = CLIPS
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Rules in the order in which they name a rejected row.
 
     Attributes:
         name: names the gold table too.
-        version: 12 hex digits of sha256 over the resolved rules, and over the registry if there is
-            one; sources do not count.
+        version: 12 hex digits of sha256 over the resolved rules, over what they judge if that is
+            not pairs, and over the registry if there is one; sources do not count.
         rules: every rule, with overrides and card thresholds filled in.
         registry: digest of the registry of benchmarks by which `contaminated` counts; null:
             nothing is registered, or no rule asks.
+        of: what it judges.
     """
 
     name: str
     version: str
     rules: tuple[Rule, ...]
     registry: str | None = None
+    of: Of = "pairs"
 
 
 class _Written(BaseModel):
@@ -201,11 +158,19 @@ class _Written(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
+    of: Of = "pairs"
     rules: dict[str, dict[str, JsonValue]] = Field(min_length=1)
 
 
-class _Resolved(BaseModel):
+class _OfPairs(BaseModel):
     rules: dict[str, Rule]
+
+
+class _OfClips(BaseModel):
+    rules: dict[str, ClipRule]
+
+
+_RESOLVED: Final[dict[Of, type[_OfPairs | _OfClips]]] = {"pairs": _OfPairs, "clips": _OfClips}
 
 
 def load(
@@ -213,6 +178,7 @@ def load(
     *,
     overrides: Mapping[str, Mapping[str, JsonValue]],
     thresholds: Mapping[str, float],
+    key: str = "recipe",
 ) -> Recipe:
     """Read a recipe, fill in overrides and thresholds, and check every rule.
 
@@ -220,21 +186,26 @@ def load(
         name_or_path: a bundled recipe's name, or the path of a YAML file.
         overrides: rule -> field -> value to put in place of the file's.
         thresholds: signal -> threshold on its model's card, for bounds that say ``card``.
+        key: of the configuration that names it, for messages.
 
     Raises:
         ConfigError: one line per problem, each with what is allowed.
     """
-    tree = strict_yaml.parse(_content(name_or_path), origin=f"recipe {name_or_path}")
+    tree = strict_yaml.parse(_content(name_or_path, key), origin=f"recipe {name_or_path}")
     written = strict_yaml.validated(_Written, tree)
+    _require_own_table(written)
     for name in overrides:
         if name not in written.rules:
-            raise ConfigError(strict_yaml.unknown("recipe.overrides", name, written.rules))
+            raise ConfigError(strict_yaml.unknown(f"{key}.overrides", name, written.rules))
+    vocabulary = VOCABULARIES[written.of]
+    filled = {name: {**rule, **overrides.get(name, {})} for name, rule in written.rules.items()}
     resolved = {
-        name: _resolved(name, {**fields, **overrides.get(name, {})}, thresholds)
-        for name, fields in written.rules.items()
+        name: _resolved(name, fields, _on_cards(thresholds, vocabulary), key)
+        for name, fields in filled.items()
     }
-    rules = tuple(strict_yaml.validated(_Resolved, {"rules": resolved}).rules.values())
-    return Recipe(name=written.name, version=_version(rules), rules=rules)
+    rules = tuple(strict_yaml.validated(_RESOLVED[written.of], {"rules": resolved}).rules.values())
+    version = _version(rules, of=written.of)
+    return Recipe(name=written.name, version=version, rules=rules, of=written.of)
 
 
 def required_signals(recipe: Recipe) -> tuple[str, ...]:
@@ -259,12 +230,14 @@ def against(recipe: Recipe, registry: str | None) -> Recipe:
     """
     if not asks_for_benchmarks(recipe):
         return recipe
-    return replace(recipe, version=_version(recipe.rules, registry), registry=registry)
+    version = _version(recipe.rules, of=recipe.of, registry=registry)
+    return replace(recipe, version=version, registry=registry)
 
 
 def duplicate_kinds(recipe: Recipe) -> tuple[str, ...]:
     """Kinds of duplicate search whose verdict the recipe asks for."""
-    return tuple(DUPLICATES[name] for name in required_signals(recipe) if name in DUPLICATES)
+    kinds = VOCABULARIES[recipe.of].duplicates
+    return tuple(kinds[name] for name in required_signals(recipe) if name in kinds)
 
 
 def require_searches(recipe: Recipe, searched: Dedup) -> None:
@@ -275,10 +248,10 @@ def require_searches(recipe: Recipe, searched: Dedup) -> None:
             such links were never kept.
     """
     for rule in recipe.rules:
-        kind = DUPLICATES.get(rule.signal)
+        kind = rule.vocabulary.duplicates.get(rule.signal)
         if kind is None:
             continue
-        if kind not in searched.kinds:
+        if kind not in (*searched.kinds, *CLIP_KINDS):
             raise ConfigError(
                 f"rule {rule.name} got signal {rule.signal}; allowed those of dedup.kinds"
                 f" ({', '.join(searched.kinds)}); add {kind} there, or leave the rule out"
@@ -301,18 +274,39 @@ def reasons(recipe: Recipe) -> Column:
     return F.array_compact(F.array(*[_reason(rule) for rule in recipe.rules]))
 
 
-def _content(name_or_path: str) -> bytes:
+def _require_own_table(written: _Written) -> None:
+    """Refuse a name by which gold would have a table of another kind."""
+    of_clips = written.name.startswith(_CLIPS)
+    if written.of == "clips" and not of_clips:
+        raise ConfigError(
+            f"name got {written.name} of clips; allowed one that begins with {_CLIPS}, as their"
+            " tables of gold do"
+        )
+    if written.of == "pairs" and (of_clips or written.name.startswith(_CORESETS)):
+        raise ConfigError(
+            f"name got {written.name} of pairs; allowed one that begins neither with {_CLIPS} nor"
+            f" with {_CORESETS}, as other tables of gold do"
+        )
+
+
+def _on_cards(thresholds: Mapping[str, float], vocabulary: Vocabulary) -> dict[str, float]:
+    """Thresholds of cards by the signals of a vocabulary."""
+    summed_up = vocabulary.of_models.items()
+    return {**thresholds, **{s: thresholds[of] for s, of in summed_up if of in thresholds}}
+
+
+def _content(name_or_path: str, key: str) -> bytes:
     bundled = importlib.resources.files("jobs") / "recipes"  # inside the zip, on a cluster
     names = sorted(file.name.removesuffix(".yaml") for file in bundled.iterdir())
     if name_or_path in names:
         return (bundled / f"{name_or_path}.yaml").read_bytes()
     if Path(name_or_path).is_file():
         return Path(name_or_path).read_bytes()
-    raise ConfigError(strict_yaml.unknown("recipe.name", name_or_path, [*names, "a YAML file"]))
+    raise ConfigError(strict_yaml.unknown(f"{key}.name", name_or_path, [*names, "a YAML file"]))
 
 
 def _resolved(
-    name: str, fields: Mapping[str, JsonValue], thresholds: Mapping[str, float]
+    name: str, fields: Mapping[str, JsonValue], thresholds: Mapping[str, float], key: str
 ) -> dict[str, JsonValue]:
     if "name" in fields:
         raise ConfigError(f"rules.{name} got a field name; allowed the key {name} alone")
@@ -321,13 +315,15 @@ def _resolved(
     if asks_card and signal not in thresholds:
         raise ConfigError(
             f"rules.{name}.{asks_card[0]} got {CARD}, and no model card gives a threshold for"
-            f" {signal}; allowed a number: set recipe.overrides.{name}.{asks_card[0]}"
+            f" {signal}; allowed a number: set {key}.overrides.{name}.{asks_card[0]}"
         )
     return {**fields, "name": name} | {bound: thresholds[str(signal)] for bound in asks_card}
 
 
-def _version(rules: tuple[Rule, ...], registry: str | None = None) -> str:
+def _version(rules: tuple[Rule, ...], *, of: Of, registry: str | None = None) -> str:
     asked = [rule.model_dump(mode="json", exclude={"source"}, exclude_none=True) for rule in rules]
+    if of != "pairs":
+        asked.append({"of": of})
     if registry is not None:
         asked.append({"registry": registry})
     canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
@@ -360,7 +356,7 @@ class _Signal(NamedTuple):
 
 
 def _signal(rule: Rule) -> _Signal:
-    if rule.signal in NUMBERS:
+    if rule.signal in rule.vocabulary.numbers:
         return _number(rule)
     return _language(rule) if rule.signal == LANGUAGE else _duplicate(rule)
 
@@ -373,7 +369,7 @@ def _number(rule: Rule) -> _Signal:
         "max": number.__gt__,
         "below": number.__ge__,
     }
-    pattern = "%.0f" if NUMBERS[rule.signal].is_whole else "%.6g"
+    pattern = "%.0f" if rule.vocabulary.numbers[rule.signal].is_whole else "%.6g"
     return _Signal(
         is_missing=_is_null_or_nan(number),
         is_outside=reduce(or_, [refused[bound](limit) for bound, limit in rule.limits.items()]),

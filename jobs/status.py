@@ -7,10 +7,12 @@ from typing import Any, Final
 from pyspark.sql import functions as F
 
 from jobs import decontaminate
-from jobs.cycle import Plan, stages
+from jobs.cycle import Plan, clip_stages, stages
+from jobs.report.measure import ask, clip_outcomes
 from jobs.runtime import dumps
+from jobs.runtime.streams import Stage
 from jobs.runtime.tables import Warehouse
-from schemas import batches
+from schemas import batches, clip_pairs
 
 LAST: Final = 10  # chosen: what fits a screen beside the tables
 
@@ -24,12 +26,14 @@ class Status:
         behind: stage -> versions of its source that it has not processed.
         waiting: dump -> shards that lie there and are not in the manifest.
         last: the newest batches of the ledger.
+        clips: recipe, outcome (kept, or the first reason) and clips as delivered.
     """
 
     tables: list[tuple[str, int, int]]
     behind: dict[str, int]
     waiting: dict[str, int]
     last: list[dict[str, Any]]
+    clips: list[tuple[str, str, int]]
 
 
 def status(planned: Plan) -> Status:
@@ -41,6 +45,7 @@ def status(planned: Plan) -> Status:
         behind=_behind(planned) if batches.TABLE in existing else {},
         waiting=dumps.waiting(warehouse, planned.config.dumps),
         last=_last(warehouse) if batches.TABLE in existing else [],
+        clips=_clips(planned) if clip_pairs.TABLE in existing else [],
     )
 
 
@@ -49,21 +54,33 @@ def _last(warehouse: Warehouse) -> list[dict[str, Any]]:
     return [row.asDict() for row in rows.collect()]
 
 
+def _clips(planned: Plan) -> list[tuple[str, str, int]]:
+    if not planned.clip_recipes:
+        return []
+    planned.warehouse.register()
+    rows = ask(planned.warehouse, clip_outcomes(planned.clip_recipes)).rows
+    return [(row["recipe"], row["outcome"], row["clips"]) for row in rows]
+
+
 def _behind(planned: Plan) -> dict[str, int]:
-    ledger = planned.warehouse.read(batches.TABLE)
-    behind = {}
     # Where nothing is registered there is nothing to be behind with.
     examining = decontaminate.stage(planned.warehouse, planned.scoring)
-    for stage in (*stages(planned).values(), *((examining,) if examining is not None else ())):
-        row = (
-            ledger.where((F.col("stage") == stage.name) & (F.col("checkpoint") == stage.checkpoint))
-            .agg(F.max(F.col("input_versions")[stage.source]).alias("seen"))
-            .first()
-        )
-        # Version 0 only creates the table.
-        seen = row.seen if row is not None and row.seen is not None else 0
-        behind[stage.name] = planned.warehouse.version(stage.source) - seen
-    return behind
+    known = {**stages(planned), **({examining.name: examining} if examining is not None else {})}
+    if planned.warehouse.exists(clip_pairs.TABLE):
+        known |= {f"{s.name} {recipe}": s for recipe, s in clip_stages(planned).items()}
+    return {name: _versions_behind(planned.warehouse, stage) for name, stage in known.items()}
+
+
+def _versions_behind(warehouse: Warehouse, stage: Stage) -> int:
+    ledger = warehouse.read(batches.TABLE)
+    row = (
+        ledger.where((F.col("stage") == stage.name) & (F.col("checkpoint") == stage.checkpoint))
+        .agg(F.max(F.col("input_versions")[stage.source]).alias("seen"))
+        .first()
+    )
+    # Version 0 only creates the table.
+    seen = row.seen if row is not None and row.seen is not None else 0
+    return warehouse.version(stage.source) - int(seen)
 
 
 def as_json(found: Status) -> str:

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
-from pyspark.sql import Column
+from pyspark.sql import Column, Window
 from pyspark.sql import functions as F
 
 from jobs.runtime.errors import NotFound
 from jobs.runtime.tables import Warehouse
 from schemas import (
     batches,
+    captions,
+    clip_pairs,
     clips,
     contamination,
     decisions,
@@ -19,6 +22,7 @@ from schemas import (
     fetches,
     gold,
     image_signals,
+    keyframes,
     pairs,
     quarantine,
     rejects,
@@ -36,7 +40,8 @@ SAMPLE_KEYS: Final = ("sample_id", "url", "sample_key", "member", "media_sha256"
 URL_KEYS: Final = ("sample_id", "url", "sample_key", "url_sha256")
 QUARANTINE_KEYS: Final = ("quarantine_id", "sample_key", "member", "media_sha256", "shard", "url")
 REJECT_KEYS: Final = ("input_id", "sample_key", "sample_id", "url", "matched")
-BINARY: Final = frozenset({"clip_embedding"})
+CLIP_KEYS: Final = ("sample_id", "clip_id")
+BINARY: Final = frozenset({"clip_embedding", "content"})
 Row = Mapping[str, Any]
 
 
@@ -54,7 +59,8 @@ def explain(warehouse: Warehouse, key: str) -> list[Story]:
 
     Args:
         warehouse: where to look.
-        key: a sample id, url, member name, key in a shard, sha256 or quarantine id.
+        key: a sample id, url, member name, key in a shard, sha256 or quarantine id; of a clip, its
+            id, or that of the clip as delivered.
 
     Raises:
         NotFound: no table knows the key.
@@ -72,10 +78,11 @@ def explain(warehouse: Warehouse, key: str) -> list[Story]:
     stories += [_of_quarantine(warehouse, entry) for entry in entries]
     turned_away = _rows(warehouse, rejects.TABLE, _any(REJECT_KEYS, key), limit=MOST)
     stories += [_of_reject(warehouse, row) for row in turned_away if row["sample_id"] not in told]
+    stories += _of_clips(warehouse, key)
     if not stories:
         raise NotFound(
-            f"{key!r} is no sample id, url, member, sha256 or quarantine id in {warehouse.root}; "
-            "`sluice sql` can search the captions"
+            f"{key!r} is no sample id, url, member, sha256, clip id or quarantine id in"
+            f" {warehouse.root}; `sluice sql` can search the captions"
         )
     return stories
 
@@ -124,7 +131,7 @@ def _of_sample(warehouse: Warehouse, sample: Row) -> Story:
             add(gold.table(recipe), sample_id)
     return Story(
         subject=f"sample {sample['sample_id']}",
-        fate=_of_video(found) if is_video else _fate(decided, refused),
+        fate=_of_video(found, _judged(warehouse, sample)) if is_video else _fate(decided, refused),
         steps=_dated(warehouse, steps),
     )
 
@@ -139,21 +146,97 @@ def _video(warehouse: Warehouse, media: Column) -> list[tuple[str, Row]]:
     return [(video_signals.TABLE, row) for row in found] + [(clips.TABLE, row) for row in told]
 
 
-def _of_video(found: Sequence[tuple[str, Row]]) -> str:
-    """What became of a video, in a line a signal set.
+def _judged(warehouse: Warehouse, sample: Row) -> list[str]:
+    """What became of the clips of a video as delivered, in a line a recipe version."""
+    if not warehouse.exists(clip_pairs.TABLE):
+        return []
+    is_of_video = F.col("video_sample_id") == sample["sample_id"]
+    of_video = warehouse.read(clip_pairs.TABLE).where(is_of_video).select("sample_id").distinct()
+    version, reason = ("recipe", "recipe_version"), F.col("first_reason")
+    counted = (
+        warehouse.current(decisions.TABLE)
+        .join(F.broadcast(of_video), "sample_id", "left_semi")
+        .groupBy(*version, reason)
+        .agg(F.count(F.lit(1)).alias("clips"), F.max("decided_at").alias("decided_at"))
+        .orderBy(F.max("decided_at").over(Window.partitionBy(*version)), *version, reason)
+    )
+    outcomes = groupby(counted.collect(), lambda row: f"{row.recipe} {row.recipe_version}")
+    return [f"{name}: {', '.join(map(_counted, rows))}" for name, rows in outcomes]
 
-    >>> _of_video([("silver.video_signals", {"status": "ok", "clips": 3})])
-    'cut into 3 clips, which no recipe judges yet'
+
+def _counted(outcome: Any) -> str:
+    if outcome.first_reason is None:
+        return f"{outcome.clips} kept"
+    return f"{outcome.clips} rejected for {outcome.first_reason}"
+
+
+def _of_video(found: Sequence[tuple[str, Row]], judged: Sequence[str]) -> str:
+    """What became of a video, in a line a signal set, and of its clips in one a recipe version.
+
+    >>> cut = ("silver.video_signals", {"status": "ok", "clips": 3})
+    >>> _of_video([cut], [])
+    'cut into 3 clips; not decided yet'
+    >>> _of_video([cut], ["clips_all 1f: 2 kept, 1 rejected for static"])
+    'cut into 3 clips; clips_all 1f: 2 kept, 1 rejected for static'
     """
     told = [row for table, row in found if table == video_signals.TABLE]
-    return (
-        "; ".join(
-            f"cut into {row['clips']} clips, which no recipe judges yet"
-            if row["status"] == error_classes.OK
-            else f"quarantined: {row['status']} (score_videos)"
-            for row in told
-        )
-        or "registered: waits for score_videos"
+    if not told:
+        return "registered: waits for score_videos"
+    is_cut = any(row["status"] == error_classes.OK for row in told)
+    lines = [
+        f"cut into {row['clips']} clips"
+        if row["status"] == error_classes.OK
+        else f"quarantined: {row['status']} (score_videos)"
+        for row in told
+    ]
+    return "; ".join([*lines, *(judged or ["not decided yet"] * is_cut)])
+
+
+def _of_clips(warehouse: Warehouse, key: str) -> list[Story]:
+    """The stories of a clip: of each sample that brought it, or of itself while it waits."""
+    if not warehouse.exists(clips.TABLE):
+        return []
+    delivered = []
+    if warehouse.exists(clip_pairs.TABLE):
+        delivered = _rows(warehouse, clip_pairs.TABLE, _any(CLIP_KEYS, key), limit=MOST)
+    if delivered:
+        by_id: dict[str, list[dict[str, Any]]] = {}
+        for row in delivered:
+            by_id.setdefault(row["sample_id"], []).append(row)
+        return [_of_clip(warehouse, rows) for rows in by_id.values()]
+    cut = _rows(warehouse, clips.TABLE, F.col("clip_id") == key, limit=MOST)
+    if not cut:
+        return []
+    steps = [(clips.TABLE, row) for row in cut]
+    return [Story(f"clip {key}", "waits for its key frames and texts", _dated(warehouse, steps))]
+
+
+def _of_clip(warehouse: Warehouse, paired: Sequence[Row]) -> Story:
+    """The story of a clip as delivered; it has a row of `silver.clip_pairs` a signal set."""
+    clip = paired[0]
+    sample_id = F.col("sample_id") == clip["sample_id"]
+    clip_id = F.col("clip_id") == clip["clip_id"]
+    steps: list[tuple[str, Row]] = []
+
+    def add(table: str, condition: Column) -> list[dict[str, Any]]:
+        rows = _rows(warehouse, table, condition) if warehouse.exists(table) else []
+        steps.extend((table, row) for row in rows)
+        return rows
+
+    for sample in add(samples.TABLE, F.col("sample_id") == clip["video_sample_id"]):
+        steps[:0] = _shard(warehouse, sample)
+    add(video_signals.TABLE, F.col("media_sha256") == clip["media_sha256"])
+    for table in (clips.TABLE, keyframes.TABLE, captions.TABLE):
+        add(table, clip_id)
+    steps.extend((clip_pairs.TABLE, row) for row in paired)
+    add(duplicates.TABLE, sample_id)
+    decided = add(decisions.TABLE, sample_id)
+    for recipe in {decision["recipe"] for decision in decided}:
+        add(gold.table(recipe), sample_id)
+    return Story(
+        subject=f"clip {clip['clip_id']} of sample {clip['video_sample_id']}",
+        fate=_fate(decided, []),
+        steps=_dated(warehouse, steps),
     )
 
 

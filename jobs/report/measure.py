@@ -10,7 +10,7 @@ from typing import Any, Final
 from jobs.media import COLUMNS, Files
 from jobs.recipe import Recipe
 from jobs.runtime.tables import Warehouse
-from schemas import clips, gold
+from schemas import clip_pairs, clips, gold
 
 KEPT: Final = "kept"
 # Of a table that is made when the first video comes.
@@ -52,19 +52,34 @@ class Answer:
     rows: tuple[dict[str, Any], ...]
 
 
-def measure(warehouse: Warehouse, recipe: Recipe, run_id: str) -> dict[str, Answer]:
+def measure(
+    warehouse: Warehouse, recipe: Recipe, run_id: str, *, clip_recipes: Sequence[Recipe] = ()
+) -> dict[str, Answer]:
     """Ask everything the page shows; tables must be registered in the session.
 
     Returns:
-        name of the question -> its answer; the names are those of `questions`, and `clips` where
-        there are any.
+        name of the question -> its answer; the names are those of `questions`, and `clips` and
+        `clip_outcomes` where there are any.
     """
     ledger = ask(warehouse, _signal_set(recipe))
     signal_set = ledger.rows[0]["signal_set"] if ledger.rows else ""
     asked = dict(questions(recipe, run_id, signal_set))
     if warehouse.exists(clips.TABLE):
         asked["clips"] = CLIPS
+    if clip_recipes and warehouse.exists(clip_pairs.TABLE):
+        asked["clip_outcomes"] = clip_outcomes(clip_recipes)
     return {"signal_set": ledger} | {name: ask(warehouse, sql) for name, sql in asked.items()}
+
+
+def clip_outcomes(clip_recipes: Sequence[Recipe]) -> str:
+    """SQL: what became of clips by each recipe version, kept or their first reason."""
+    versions = ", ".join(f"('{recipe.name}', '{recipe.version}')" for recipe in clip_recipes)
+    return f"""\
+SELECT recipe, coalesce(first_reason, '{KEPT}') AS outcome, count(*) AS clips
+FROM ops.current_decisions
+WHERE (recipe, recipe_version) IN ({versions})
+GROUP BY recipe, first_reason
+ORDER BY recipe, first_reason IS NOT NULL, clips DESC, first_reason"""
 
 
 def ask(warehouse: Warehouse, sql: str) -> Answer:

@@ -4,7 +4,7 @@ import base64
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import groupby
@@ -59,6 +59,7 @@ class Page:
         sheets: `kept` or reason -> thumbnails.
         verdicts: suites as `jobs.runtime.quality` left them.
         cards: of the models that are configured.
+        clip_recipes: whose decisions on clips it shows.
     """
 
     recipe: Recipe
@@ -71,6 +72,7 @@ class Page:
     sheets: Mapping[str, Sequence[Thumbnail]]
     verdicts: Sequence[Mapping[str, Any]]
     cards: Sequence[Card]
+    clip_recipes: Sequence[Recipe] = ()
 
     @property
     def gold(self) -> str:
@@ -98,7 +100,15 @@ class Page:
         return None
 
 
-def write(warehouse: Warehouse, config: Config, recipe: Recipe, run: Run, *, folder: Path) -> Path:
+def write(
+    warehouse: Warehouse,
+    config: Config,
+    recipe: Recipe,
+    run: Run,
+    *,
+    folder: Path,
+    clip_recipes: Sequence[Recipe] = (),
+) -> Path:
     """Measure the warehouse and write the page, its figures and `report.json`.
 
     Returns:
@@ -113,7 +123,7 @@ def write(warehouse: Warehouse, config: Config, recipe: Recipe, run: Run, *, fol
             f"table {gold.table(recipe.name)} is not in {warehouse.root}; run the pipeline first"
         )
     warehouse.register()
-    answers = measure(warehouse, recipe, run.run_id)
+    answers = measure(warehouse, recipe, run.run_id, clip_recipes=clip_recipes)
     tracking_uri = lineage.tracking_uri(config) if run.is_tracked else None
     is_served = tracking_uri is not None and tracking_uri.startswith("http")
     docs = Path(warehouse.root) / "_quality"
@@ -128,8 +138,9 @@ def write(warehouse: Warehouse, config: Config, recipe: Recipe, run: Run, *, fol
         answers=answers,
         figures=figures(answers, recipe),
         sheets=_sheets(warehouse, answers["sheets"], recipe, config.ingest.max_pixels),
-        verdicts=_verdicts(docs, recipe),
+        verdicts=_verdicts(docs, [recipe, *clip_recipes]),
         cards=_cards(config),
+        clip_recipes=clip_recipes,
     )
     return _save(page, folder)
 
@@ -234,8 +245,9 @@ def _sheets(
     return dict(sorted(sheets.items(), key=lambda item: (item[0] != KEPT, item[0])))
 
 
-def _verdicts(docs: Path, recipe: Recipe) -> list[dict[str, Any]]:
-    stored = (docs / f"{suite}.json" for suite in (samples.TABLE, gold.table(recipe.name)))
+def _verdicts(docs: Path, recipes: Iterable[Recipe]) -> list[dict[str, Any]]:
+    suites = [samples.TABLE, *(gold.table(recipe.name) for recipe in recipes)]
+    stored = (docs / f"{suite}.json" for suite in suites)
     return [json.loads(file.read_text(encoding="utf-8")) for file in stored if file.is_file()]
 
 

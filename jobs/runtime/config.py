@@ -62,6 +62,10 @@ def _as_spark_writes_it(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
+def _named(recipe: object) -> object:
+    return {"name": recipe} if isinstance(recipe, str) else recipe
+
+
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
 NameOrPath = Annotated[str, Field(min_length=1), AfterValidator(_absolute_if_path)]
 
@@ -275,6 +279,11 @@ class Video(Section):
     # its speed, 4K HEVC at a half.
     deadline_factor: float = Field(default=4.0, ge=0)
     memory_bytes: int = Field(default=1536 * 2**20, ge=128 * 2**20)  # chosen: 4K takes a third
+    # Each decides on all clips, and fills a table of gold. Two tiers, as MMTrail has them.
+    recipes: tuple[Annotated[RecipeRef, BeforeValidator(_named)], ...] = (
+        RecipeRef(name="clips_all"),
+        RecipeRef(name="clips_high_quality"),
+    )
 
     @model_validator(mode="after")
     def _can_be_cut(self) -> Self:

@@ -164,18 +164,65 @@ def validate_gold(
         *_within("nsfw_score", 0, 1),
         *_within("clip_score", -COSINE_LIMIT, COSINE_LIMIT),
         _quarantine(quality, "critical"),
-        Check(
-            "clip_score_mean",
-            "images and captions belong together on average",
-            "warning",
-            low=MIN_MEAN_CLIP_SCORE,
-        ),
+        _alignment("images and captions belong together on average"),
         Check(
             "language_missing_share",
             "the language of nearly every caption is known",
             "warning",
             high=MAX_UNKNOWN_LANGUAGE,
         ),
+    )
+    return _validate(table, profile, checks, docs)
+
+
+def validate_gold_clips(
+    candidates: DataFrame, table: str, *, share_quarantined: float, quality: Quality, docs: Path
+) -> Verdict:
+    """Check a gold table of clips as it would be after publishing and write the outcome to `docs`.
+
+    Args:
+        candidates: every row the table would hold, columns as of `schemas.gold_clips`.
+        table: the gold table, e.g. gold.clips_all; also names the suite.
+        share_quarantined: as `quarantined_share` gives it.
+        quality: the configured bounds.
+        docs: folder that gets Data Docs and `<table>.json`.
+    """
+    required = (
+        "video_sample_id",
+        "clip_id",
+        "media_sha256",
+        "caption",
+        "captions",
+        "width_px",
+        "height_px",
+    )
+    profile = _profile(
+        candidates,
+        {
+            **_key_figures("sample_id"),
+            "clip_repeated": F.count(F.lit(1)) - F.count_distinct("video_sample_id", "clip_id"),
+            **_missing_figures(required),
+            "length_ms_min": F.min(F.col("end_ms") - F.col("start_ms")),
+            "frames_min": F.min(F.col("end_frame") - F.col("start_frame")),
+            **_score_figures("nsfw_score_max"),
+            **_score_figures("clip_score"),
+            **_score_figures("motion_score"),
+            "clip_score_mean": F.mean(_number("clip_score")),
+        },
+        share_quarantined,
+    )
+    checks = (
+        Check("rows", "there are enough rows", "critical", low=quality.min_rows),
+        # A clip may come without a text, and so without a clip_score.
+        *_whole("sample_id", missing=(*required, "nsfw_score_max")),
+        Check("clip_repeated", "each clip of a sample is there once", "critical", low=0, high=0),
+        Check("length_ms_min", "every clip has a length", "critical", low=1),
+        Check("frames_min", "every clip has frames", "critical", low=1),
+        *_within("nsfw_score_max", 0, 1),
+        *_within("clip_score", -COSINE_LIMIT, COSINE_LIMIT),
+        Check("motion_score_min", "no clip moves less than not at all", "critical", low=0),
+        _quarantine(quality, "critical"),
+        _alignment("clips and captions belong together on average"),
     )
     return _validate(table, profile, checks, docs)
 
@@ -225,6 +272,10 @@ def _within(name: str, low: float, high: float) -> tuple[Check, ...]:
         Check(f"{name}_min", f"{name} is not below its range", "critical", low=low),
         Check(f"{name}_max", f"{name} is not above its range", "critical", high=high),
     )
+
+
+def _alignment(expectation: str) -> Check:
+    return Check("clip_score_mean", expectation, "warning", low=MIN_MEAN_CLIP_SCORE)
 
 
 def _quarantine(quality: Quality, severity: Severity) -> Check:

@@ -253,8 +253,6 @@ class Stage:
 def run(warehouse: Warehouse, stage: Stage, *, run_id: str) -> int:
     """Process everything the stage has not seen, then return the number of batches.
 
-    A stage whose source nobody has needed yet has nothing to see.
-
     Raises:
         CheckpointBusy: another live driver runs this stage on this checkpoint.
         BreakerOpen: too much of a batch, now in the ledger, went wrong in one way.

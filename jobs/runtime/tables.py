@@ -31,6 +31,7 @@ from schemas import (
     exact_index,
     fetches,
     gold,
+    gold_clips,
     image_signals,
     keyframes,
     media,
@@ -120,9 +121,10 @@ CURRENT: Final = "current_"  # how the view of a revised table's newest rows is 
 
 
 def contract(table: str) -> ModuleType:
-    """The schema module of a table; every coreset shares one, and every other `gold.*`."""
-    if table.startswith(coreset.PREFIX):
-        return coreset
+    """The schema module of a table; all coresets share one, all clips of gold, all else of gold."""
+    for of_gold in (coreset, gold_clips):
+        if table.startswith(of_gold.PREFIX):
+            return of_gold
     return gold if table.startswith("gold.") else CONTRACTS[table]
 
 

@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import functions as F
 from typer.testing import CliRunner
 
-from jobs import curate, cycle, recipe_diff, why
+from jobs import cycle, recipe_diff, why
 from jobs.__main__ import app
 from jobs.demo import films, truth
 from jobs.runtime.errors import GateFailed
@@ -187,7 +187,7 @@ def test_films_become_clips_that_begin_at_their_cuts(
         assert len(found) == row["clips"]
         assert {clip.start_frame for clip in found} >= {0, *p["cuts"]}
     (story,) = why.explain(demo.plan.warehouse, row["sample_id"])
-    assert story.fate == f"cut into {row['clips']} clips, which no recipe judges yet"
+    assert story.fate == f"cut into {row['clips']} clips; not decided yet"
     assert [table for table, _ in story.steps].count("silver.clips") == row["clips"]
     broken = next(p for p in planted if p["error_class"] == "no_frames")
     (story,) = why.explain(demo.plan.warehouse, fates[entry(broken)][0]["sample_id"])
@@ -272,9 +272,7 @@ def test_a_threshold_moves_exactly_the_rows_that_the_diff_names_and_runs_no_mode
         ),
         warehouse.spark,
     ).recipe
-    moved = recipe_diff.diff(
-        curate.all_candidates(warehouse, stricter.plan.scoring), before, stricter.plan.recipe
-    )
+    moved = recipe_diff.diff(warehouse, stricter.plan.pairs, before, stricter.plan.recipe)
     named = {row.sample_id for row in moved.collect()}
     assert {row["movement"] for row in recipe_diff.summary(moved)} == {"leaves"}
     was = {row.sample_id for row in warehouse.read("gold.default").collect()}

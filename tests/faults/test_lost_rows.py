@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from jobs import curate, cycle, pair, publish, score_images, score_text
 from jobs.cycle import Plan
 from jobs.dedup import near
+from jobs.judged_pairs import Pairs
 from jobs.runtime import streams
 from jobs.runtime.errors import LedgerMismatch
 from jobs.runtime.tables import create_all
@@ -25,22 +26,26 @@ def without_one(real: Callable[..., DataFrame], key: str) -> Callable[..., DataF
 
 
 @pytest.mark.parametrize(
-    ("stage", "key"),
+    ("stage", "transform", "key"),
     [
-        (score_images, "media_sha256"),
-        (score_text, "text_sha256"),
-        (pair, "sample_id"),
-        (curate, "sample_id"),
-        (publish, "sample_id"),
+        (score_images, (score_images, "transform"), "media_sha256"),
+        (score_text, (score_text, "transform"), "text_sha256"),
+        (pair, (pair, "transform"), "sample_id"),
+        (curate, (curate, "transform"), "sample_id"),
+        (publish, (Pairs, "published"), "sample_id"),
     ],
     ids=lambda value: getattr(value, "NAME", ""),
 )
 def test_a_transform_that_loses_a_row_is_refused_by_the_ledger(
-    stage: Any, key: str, resumed: Callable[[str], Plan], monkeypatch: pytest.MonkeyPatch
+    stage: Any,
+    transform: tuple[Any, str],
+    key: str,
+    resumed: Callable[[str], Plan],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     planned = resumed(stage.NAME)
     entered = planned.warehouse.version("ops.batches")
-    monkeypatch.setattr(stage, "transform", without_one(stage.transform, key))
+    monkeypatch.setattr(*transform, without_one(getattr(*transform), key))
 
     with pytest.raises(LedgerMismatch, match="are accounted for"):
         cycle.run_stage(planned, stage.NAME, run_id="loses")

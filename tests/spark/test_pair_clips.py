@@ -37,7 +37,6 @@ CLIPS, OTHER_CLIPS = "clips-1", "clips-2"
 SCORING: Any = SimpleNamespace(
     images=SimpleNamespace(signal_set="images"),
     texts=SimpleNamespace(signal_set="texts"),
-    signal_set="both",
 )
 RIGHT, UP, BETWEEN = pack(unit(np.array([[1, 0], [0, 1], [1, 1]], np.float32)))
 

@@ -5,6 +5,7 @@ from typing import Any, cast
 from pyspark.sql import SparkSession
 
 from jobs import curate, publish
+from jobs.judged_pairs import Pairs
 from jobs.recipe import Recipe, Rule
 from jobs.runtime import streams
 from jobs.runtime.config import Dedup
@@ -52,8 +53,8 @@ def test_a_bridge_changes_decisions_and_what_is_to_be_published(
 ) -> None:
     tables = DedupWarehouse(spark, tmp_path / "w", Dedup(kinds=("exact_media", "phash")))
     tables.warehouse.create(decisions.TABLE)
-    scoring = cast("Scoring", SimpleNamespace(signal_set=SIGNAL_SET))
-    first, again = curate.stage(RECIPE, scoring), curate.revisions(RECIPE, scoring)
+    judged = Pairs(cast("Scoring", SimpleNamespace(signal_set=SIGNAL_SET)))
+    first, again = curate.stage(RECIPE, judged), curate.revisions(RECIPE, judged)
     tables.arrive(
         Item(ordinal=0, media="a", phash=NEAR),
         Item(ordinal=1, media="b", phash=NEAR ^ 0b111111),

@@ -168,7 +168,7 @@ def test_clips_are_shown_where_there_are_any(page):
 def test_videos_are_a_term_of_the_sum(page):
     funnel = Answer("SELECT 1", ({**ROWS["funnel"][0], "met": 1348, "videos": 3},))
     said = plain(render(replace(page, answers={**page.answers, "funnel": funnel})))
-    assert "300 rejected + 3 videos, which no recipe judges yet + 1,000 kept" in said
+    assert "300 rejected + 3 videos, judged by their clips + 1,000 kept" in said
     assert "not decided yet" not in said
 
 
