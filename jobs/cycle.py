@@ -105,7 +105,7 @@ def stages(planned: Plan) -> dict[str, Stage]:
         *((fetch.stage(config),) if config.fetch.contact is not None else ()),
         score_images.stage(planned.scoring.images),
         score_text.stage(planned.scoring.texts),
-        score_videos.stage(score_videos.side(config)),
+        score_videos.stage(score_videos.side(config, planned.warehouse.spark)),
         pair.stage(planned.scoring),
         dedup.stage(config.dedup),
         curate.stage(planned.recipe, planned.scoring),

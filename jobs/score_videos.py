@@ -6,21 +6,24 @@ staging that is whole is not repeated after a kill.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.runtime.config import Config
 from jobs.runtime.held import Held, held
 from jobs.runtime.models import Operator
+from jobs.runtime.signals import Shelf
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import belonging, counted
-from jobs.videos import Look
+from jobs.videos import clip_look
 from schemas import clips, error_classes, media, quarantine, samples, signal_sets, video_signals
 from udfs.clips import ClipPass
 from udfs.identity import digest
 from udfs.spans import SpanConfig
+from udfs.speech import Speech
 from udfs.video_signals import COLUMNS, EMITTED, VideoLimits, video_signals_udf
 
 NAME: Final = "score_videos"
@@ -44,9 +47,19 @@ class VideoSide:
     operator: Operator
 
 
-def side(config: Config) -> VideoSide:
-    """What a configuration does to videos."""
-    asked, most = config.video, limits(config)
+def side(config: Config, spark: SparkSession | None = None) -> VideoSide:
+    """What a configuration does to videos.
+
+    Args:
+        config: names the rules and the models.
+        spark: distributes models' files where the workers are on other machines; null: they are
+            read where they lie.
+
+    Raises:
+        ModelProblem: a model is missing, altered or not what its card says.
+        ConfigError: none is named.
+    """
+    asked, most, shelf = config.video, limits(config), Shelf(config, spark)
     passing = ClipPass(
         cut_by=asked.cut_by,
         lengths=SpanConfig(
@@ -57,11 +70,12 @@ def side(config: Config) -> VideoSide:
         is_key_aligned=asked.is_key_aligned,
         sample_fps=asked.sample_fps,
         limits=most.of_pass(),
+        speech=Speech(shelf.network("speech")) if asked.hears_speech else None,
     )
     return VideoSide(
         signal_set=digest(passing.version)[:16],
         version=passing.version,
-        operator=video_signals_udf(Look(passing), most),
+        operator=video_signals_udf(partial(clip_look, passing), most),
     )
 
 

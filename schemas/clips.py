@@ -103,6 +103,12 @@ SIGNALS: Final = StructType(
             nullable=True,
         ),
         field(
+            "speech_fraction",
+            FloatType(),
+            "share of 32 ms windows that are speech; null without sound, or where it is not asked",
+            nullable=True,
+        ),
+        field(
             "phash_runs",
             ArrayType(
                 StructType(

@@ -3,8 +3,8 @@
 import uuid
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, Final, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,7 @@ from udfs import shots as shots_rule
 from udfs.refused import Refused
 from udfs.shots import DETECTORS, ShotDetector
 from udfs.spans import Span, SpanConfig, spans, strided
+from udfs.speech import Speech
 from udfs.spool import Spool
 from udfs.video_frames import SOUND_HZ, Frame, Sound, VideoPass, decoded
 from udfs.video_pass import Limits
@@ -54,6 +55,7 @@ class ClipPass:
         is_key_aligned: clips begin with key frames, so that they can be cut without encoding.
         sample_fps: sampled frames a second.
         limits: what a video may take.
+        speech: what hears speech; null: it is not measured.
     """
 
     cut_by: str = "robust"
@@ -61,6 +63,17 @@ class ClipPass:
     is_key_aligned: bool = False
     sample_fps: float = 2.0
     limits: Limits = _LIMITS
+    speech: Speech | None = None
+
+    def here(self) -> Self:
+        """The same with its models found on this machine, for a child process that cannot look.
+
+        Raises:
+            ModelMismatch: one is not the file that its card describes.
+        """
+        if self.speech is None:
+            return self
+        return replace(self, speech=Speech(self.speech.model.here()))
 
     @property
     def version(self) -> str:
@@ -81,6 +94,7 @@ class ClipPass:
                 f"sample_fps:{self.sample_fps:g}",
                 f"{self.cut_by}:{self.is_key_aligned}",
                 *(f"{name}:{value}" for name, value in asdict(self.lengths).items()),
+                *([self.speech.version] if self.speech else []),
             ]
         )
 
@@ -111,7 +125,7 @@ class ClipPass:
             clips = [
                 _named(video["media_sha256"], passing, span)
                 | {"clip_index": number, "begins_by": begins_by}
-                | _measured(seen, span, self.sample_fps)
+                | _measured(seen, span, self.sample_fps, self.speech)
                 for number, (span, begins_by) in enumerate(self._clips(seen, passing.end_ms))
             ]
             return Found(_facts(passing, video, seen), clips)
@@ -224,10 +238,10 @@ def _named(media_sha256: str, passing: VideoPass, span: Span) -> dict[str, Any]:
     }
 
 
-def _measured(seen: _Seen, span: Span, fps: float) -> dict[str, Any]:
+def _measured(seen: _Seen, span: Span, fps: float, speech: Speech | None) -> dict[str, Any]:
     """What a clip looks and sounds like; a span that no sampled frame lies in only sounds."""
     first, after = np.searchsorted(seen.sampled, [span.first, span.end])
-    heard = _heard(seen.sounds, span.start_ms, span.end_ms)
+    heard = _heard(seen.sounds, span, speech)
     if first == after:
         return {"sampled_frames": 0, **heard}
     frames = seen.pictures[first:after]
@@ -251,12 +265,18 @@ def _measured(seen: _Seen, span: Span, fps: float) -> dict[str, Any]:
     }
 
 
-def _heard(sounds: Spool, start_ms: int, end_ms: int) -> dict[str, Any]:
-    start, end = (ms * SOUND_HZ // 1000 for ms in (start_ms, end_ms))
+def _heard(sounds: Spool, span: Span, speech: Speech | None) -> dict[str, Any]:
+    start, end = (ms * SOUND_HZ // 1000 for ms in (span.start_ms, span.end_ms))
     meter = clip_sound.SoundMeter()
+    # A video without sound opens no network.
+    of_speech = speech.meter() if speech is not None and start < len(sounds) else None
     for at in range(start, min(end, len(sounds)), _BLOCK):
-        meter.add(sounds[at : min(at + _BLOCK, end)].astype(np.float32) / _FULL_SCALE)
-    return meter.measured()._asdict()
+        block = sounds[at : min(at + _BLOCK, end)].astype(np.float32) / _FULL_SCALE
+        meter.add(block)
+        if of_speech is not None:
+            of_speech.add(block)
+    spoken = {"speech_fraction": of_speech.fraction()} if of_speech is not None else {}
+    return meter.measured()._asdict() | spoken
 
 
 def clip_id(media_sha256: str, start_frame: int, end_frame: int) -> str:

@@ -83,7 +83,7 @@ class VideoLimits:
 
 
 def video_signals_udf(
-    look: Callable[[bytes], Found], limits: VideoLimits
+    look: Callable[[], Callable[[bytes], Found]], limits: VideoLimits
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """Function for ``mapInArrow``: where videos lie in, one row a clip and one a video out.
 
@@ -92,7 +92,8 @@ def video_signals_udf(
     or takes too much time or memory.
 
     Args:
-        look: from a video's row of ``COLUMNS``, as JSON, to what one pass over it finds.
+        look: gives, once on the worker, what goes from a video's row of ``COLUMNS``, as JSON, to
+            what one pass over it finds.
         limits: what one video may be and take.
 
     Returns:
@@ -104,7 +105,7 @@ def video_signals_udf(
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         of_child = Limits(limits.deadline_s, limits.memory_bytes)
-        with isolated(look, of_child) as children:
+        with isolated(look(), of_child) as children:
             for batch in batches:
                 for video in batch.to_pylist():
                     yield from _in_batches(_rows(video, _outcome(children, video, limits)))
