@@ -1,5 +1,7 @@
 """Cut new videos into clips: `bronze.media` -> `silver.clips`, `silver.video_signals`.
 
+What a video's own subtitles and title say in a clip goes to `silver.captions`.
+
 Each distinct video is decoded once by a signal set. What came of it lies for a moment in a
 staging folder, so that both tables, and the quarantine, are written from the same decoding; a
 staging that is whole is not repeated after a kill.
@@ -19,7 +21,16 @@ from jobs.runtime.signals import Shelf
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import belonging, counted
 from jobs.videos import clip_look
-from schemas import clips, error_classes, media, quarantine, samples, signal_sets, video_signals
+from schemas import (
+    captions,
+    clips,
+    error_classes,
+    media,
+    quarantine,
+    samples,
+    signal_sets,
+    video_signals,
+)
 from udfs.clips import ClipPass
 from udfs.identity import digest
 from udfs.spans import SpanConfig
@@ -116,7 +127,13 @@ def stage(of: VideoSide) -> Stage:
         ),
         where=F.col("mime").startswith("video/"),
         process=process,
-        outputs=(clips.TABLE, video_signals.TABLE, quarantine.TABLE, signal_sets.TABLE),
+        outputs=(
+            clips.TABLE,
+            captions.TABLE,
+            video_signals.TABLE,
+            quarantine.TABLE,
+            signal_sets.TABLE,
+        ),
         max_files=_MAX_FILES,
     )
 
@@ -141,11 +158,17 @@ def _process(batch: Batch, of: VideoSide) -> Outcome:
         found = counted(
             rows,
             clips=F.isnotnull("clip"),
+            captions=F.size("clip.captions") > 0,
             refused=F.isnull("clip") & (F.col("status") != error_classes.OK),
         )
         if found["clips"]:
             cut = rows.where("clip IS NOT NULL").select("media_sha256", "clip.*")
             batch.append(_signed(batch, cut, of), clips.TABLE)
+        if found["captions"]:
+            warehouse.create(captions.TABLE)
+            said = rows.select("media_sha256", "clip.clip_id", F.inline("clip.captions"))
+            said = said.withColumn("signal_set", F.lit(of.signal_set))
+            batch.append(batch.stamped(said, at="captioned_at"), captions.TABLE)
         told = rows.where("clip IS NULL").drop("clip")
         if found["refused"]:
             poisoned = told.where(F.col("status") != error_classes.OK).select(

@@ -9,7 +9,15 @@ from typing import Any, BinaryIO, Final, NamedTuple, Self
 import numpy as np
 from PIL import Image
 
-from udfs import clip_bars, clip_hashes, clip_motion, clip_picture, clip_sound, video_frames
+from udfs import (
+    clip_bars,
+    clip_hashes,
+    clip_motion,
+    clip_picture,
+    clip_sound,
+    subtitles,
+    video_frames,
+)
 from udfs import shots as shots_rule
 from udfs.refused import Refused
 from udfs.shots import DETECTORS, ShotDetector
@@ -34,7 +42,8 @@ class Found(NamedTuple):
 
     Attributes:
         facts: of the video, by column of ``schemas.video_signals``.
-        clips: in order, by column of ``schemas.clips``.
+        clips: in order, by column of ``schemas.clips``; `captions` are rows of
+            ``schemas.captions.FOUND``.
     """
 
     facts: dict[str, Any]
@@ -86,6 +95,7 @@ class ClipPass:
             clip_bars,
             clip_sound,
             clip_hashes,
+            subtitles,
         )
         return " ".join(
             [
@@ -110,7 +120,9 @@ class ClipPass:
             OSError: what the stream itself raises.
         """
         with (
-            decoded(stream, size_bytes=video["size_bytes"], limits=self.limits) as passing,
+            decoded(
+                stream, size_bytes=video["size_bytes"], limits=self.limits, with_texts=True
+            ) as passing,
             Spool() as pictures,
             Spool() as sounds,
         ):
@@ -128,6 +140,9 @@ class ClipPass:
                 | _measured(seen, span, self.sample_fps, self.speech)
                 for number, (span, begins_by) in enumerate(self._clips(seen, passing.end_ms))
             ]
+            spans_ms = [(clip["start_ms"], clip["end_ms"]) for clip in clips]
+            for clip, captions in zip(clips, passing.captions(spans_ms), strict=True):
+                clip["captions"] = captions
             return Found(_facts(passing, video, seen), clips)
 
     def _clips(self, seen: "_Seen", end_ms: int) -> Iterator[tuple[Span, str]]:
@@ -217,6 +232,7 @@ def _facts(passing: VideoPass, video: Mapping[str, Any], seen: _Seen) -> dict[st
         "decoded_fraction": passing.end_ms / (1000 * told_s) if told_s else None,
         "damaged_packets": passing.damaged_packets,
         "repaired_times": passing.repaired_times,
+        "damaged_subtitles": passing.damaged_subtitles,
         "sampled_frames": len(seen.sampled),
         "has_audio": len(seen.sounds) > 0,
     }

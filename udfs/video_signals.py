@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
-from pyspark.sql.types import StructType
+from pyspark.sql.types import ArrayType, StructType
 
-from schemas import clips, video_signals
+from schemas import captions, clips, video_signals
 from schemas.error_classes import OK
 from schemas.field import field
 from udfs.arrow import record_batch
@@ -29,11 +29,17 @@ COLUMNS: Final = (
     "header_height_px",
     "duration_s",
 )
+_CLIP: Final = StructType(
+    [
+        *clips.SIGNALS.fields,
+        field("captions", ArrayType(captions.FOUND), "its texts", nullable=True),
+    ]
+)
 # What the operator emits: of a video its clips, each in a row of its own, then itself.
 EMITTED: Final = StructType(
     [
         *(field(f.name, f.dataType, "of the video", nullable=True) for f in video_signals.FACTS),
-        field("clip", clips.SIGNALS, "of a clip; null in the row of the video", nullable=True),
+        field("clip", _CLIP, "of a clip; null in the row of the video", nullable=True),
     ]
 )
 _SPARING: Final = 12_500  # bytes a second; chosen: 100 kb/s, less than videos of the web have
