@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ from jobs.runtime.lineage import Outcome, Run
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Stage
 from jobs.runtime.tables import Warehouse, create_all
+from jobs.score_videos import VideoSide
 from schemas import batches, clip_pairs, decisions, duplicates, samples, urls
 
 log: Final = logging.getLogger("sluice")
@@ -52,18 +53,19 @@ class Plan:
     config: Config
     warehouse: Warehouse
     scoring: Scoring
+    videos: VideoSide
     recipe: Recipe
-    clip_recipes: tuple[Recipe, ...] = ()
+    clip_recipes: tuple[Recipe, ...]
 
     @property
     def pairs(self) -> Pairs:
         """What the recipe judges."""
         return Pairs(self.scoring)
 
-    @cached_property
+    @property
     def clips(self) -> Clips:
         """What the recipes of clips judge."""
-        return Clips(self.scoring, score_videos.side(self.config).signal_set)
+        return Clips(self.scoring, self.videos.signal_set)
 
     @property
     def quality_folder(self) -> Path:
@@ -90,6 +92,7 @@ def plan(config: Config, spark: SparkSession) -> Plan:
         config=config,
         warehouse=warehouse,
         scoring=scoring,
+        videos=score_videos.side(config, spark),
         recipe=against_benchmarks(resolve_recipe(config, scoring), warehouse),
         clip_recipes=resolve_clip_recipes(config, scoring),
     )
@@ -157,8 +160,7 @@ def stages(planned: Plan) -> dict[str, Stage]:
     Without decontaminate: what it is follows from the benchmarks as they are when it runs. Without
     those of clips: see `clip_stages`.
     """
-    config, scoring = planned.config, planned.scoring
-    videos = score_videos.side(config)
+    config, scoring, videos = planned.config, planned.scoring, planned.videos
     built = (
         ingest.stage(config),
         *((fetch.stage(config),) if config.fetch.contact is not None else ()),
@@ -439,7 +441,7 @@ def _record(
         batches=done,
         reasons=_rejected(planned) if done else {},
         quarantined=_quarantined(planned) if done else {},
-        models=planned.scoring.digests,
+        models={**planned.scoring.digests, **planned.videos.digests},
         recipe=planned.recipe,
         artifacts=artifacts,
         outcome=result,

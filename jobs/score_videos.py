@@ -1,25 +1,30 @@
 """Cut new videos into clips: `bronze.media` -> `silver.clips`, `silver.video_signals`.
 
-The frames that stand for a clip go to `silver.keyframes`, to be scored as images are.
+The frames that stand for a clip go to `silver.keyframes`, to be scored as images are; what the
+video's own subtitles and title say in it goes to `silver.captions`.
 
 Each distinct video is decoded once by a signal set. What came of it lies for a moment in a
 staging folder, so that both tables, and the quarantine, are written from the same decoding; a
 staging that is whole is not repeated after a kill.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.runtime.config import Config
 from jobs.runtime.held import Held, held
-from jobs.runtime.models import Operator
+from jobs.runtime.models import Operator, digests
+from jobs.runtime.signals import Shelf
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import belonging, counted
-from jobs.videos import Look
+from jobs.videos import clip_look
 from schemas import (
+    captions,
     clips,
     error_classes,
     keyframes,
@@ -32,6 +37,7 @@ from schemas import (
 from udfs.clips import ClipPass
 from udfs.identity import digest
 from udfs.spans import SpanConfig
+from udfs.speech import Speech
 from udfs.video_signals import COLUMNS, EMITTED, VideoLimits, video_signals_udf
 
 NAME: Final = "score_videos"
@@ -49,16 +55,28 @@ class VideoSide:
         signal_set: digest of what decides its values.
         version: the same in words.
         operator: for `mapInArrow`: rows of `COLUMNS` -> rows of `EMITTED`.
+        digests: of the files of its models.
     """
 
     signal_set: str
     version: str
     operator: Operator
+    digests: Mapping[str, str]
 
 
-def side(config: Config) -> VideoSide:
-    """What a configuration does to videos."""
-    asked, most = config.video, limits(config)
+def side(config: Config, spark: SparkSession | None = None) -> VideoSide:
+    """What a configuration does to videos.
+
+    Args:
+        config: names the rules and the models.
+        spark: distributes models' files where the workers are on other machines; null: they are
+            read where they lie.
+
+    Raises:
+        ModelProblem: a model is missing, altered or not what its card says.
+        ConfigError: none is named.
+    """
+    asked, most, shelf = config.video, limits(config), Shelf(config, spark)
     passing = ClipPass(
         cut_by=asked.cut_by,
         lengths=SpanConfig(
@@ -70,11 +88,13 @@ def side(config: Config) -> VideoSide:
         sample_fps=asked.sample_fps,
         keyframes=asked.keyframes,
         limits=most.of_pass(),
+        speech=Speech(shelf.network("speech")) if asked.hears_speech else None,
     )
     return VideoSide(
         signal_set=digest(passing.version)[:16],
         version=passing.version,
-        operator=video_signals_udf(Look(passing), most),
+        operator=video_signals_udf(partial(clip_look, passing), most),
+        digests=digests(card for card, _ in shelf.taken.values()),
     )
 
 
@@ -115,7 +135,7 @@ def stage(of: VideoSide) -> Stage:
         ),
         where=F.col("mime").startswith("video/"),
         process=process,
-        outputs=(*_MADE, quarantine.TABLE, signal_sets.TABLE),
+        outputs=(*_MADE, captions.TABLE, quarantine.TABLE, signal_sets.TABLE),
         max_files=_MAX_FILES,
     )
 
@@ -141,6 +161,7 @@ def _process(batch: Batch, of: VideoSide) -> Outcome:
             rows,
             clips=F.isnotnull("clip"),
             keyframes=F.size("clip.keyframes") > 0,
+            captions=F.size("clip.captions") > 0,
             refused=F.isnull("clip") & (F.col("status") != error_classes.OK),
         )
         if found["clips"]:
@@ -148,6 +169,11 @@ def _process(batch: Batch, of: VideoSide) -> Outcome:
             batch.append(_signed(batch, cut, of), clips.TABLE)
         if found["keyframes"]:
             batch.append(_signed(batch, standing_for(rows), of), keyframes.TABLE)
+        if found["captions"]:
+            warehouse.create(captions.TABLE)
+            said = rows.select("media_sha256", "clip.clip_id", F.inline("clip.captions"))
+            said = said.withColumn("signal_set", F.lit(of.signal_set))
+            batch.append(batch.stamped(said, at="captioned_at"), captions.TABLE)
         told = rows.where("clip IS NULL").drop("clip")
         if found["refused"]:
             poisoned = told.where(F.col("status") != error_classes.OK).select(

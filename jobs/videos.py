@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 from jobs.sources.entry import EntryRefused
 from jobs.sources.place import Place
+from udfs.clips import ClipPass, Found
 from udfs.refused import Refused
 from udfs.verified_stream import VerifiedStream
 
@@ -15,7 +16,9 @@ Seen = TypeVar("Seen")
 
 @dataclass(frozen=True)
 class Look(Generic[Seen]):
-    """From where a video lies to what one pass over it finds; needs neither Spark nor networks.
+    """From where a video lies to what one pass over it finds; needs no Spark.
+
+    Networks that ``measure`` asks for are small ones, and are opened by the child itself.
 
     Attributes:
         measure: takes the stream and the row that names it.
@@ -60,3 +63,14 @@ class Look(Generic[Seen]):
         if failure is not None:
             raise failure
         return found
+
+
+def clip_look(passing: ClipPass) -> Look[Found]:
+    """A look at clips, made on the worker: its models are found there, or the task fails.
+
+    A child could only tell that it has none, as if that were the video's fault.
+
+    Raises:
+        ModelMismatch: a model is not the file that its card describes.
+    """
+    return Look(passing.here())

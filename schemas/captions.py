@@ -32,11 +32,15 @@ FOUND: Final = StructType(
         ),
     ]
 )
+_SAID: Final = ("annotator", "text", "text_sha256")  # never null
 SCHEMA: Final = StructType(
     [
         field("media_sha256", StringType(), "sha256 of the video's bytes, hex"),
         field("clip_id", StringType(), "of `silver.clips`"),
-        *FOUND.fields,
+        *(
+            field(f.name, f.dataType, f.metadata["comment"], nullable=f.name not in _SAID)
+            for f in FOUND.fields
+        ),
         field("signal_set", StringType(), "signal set of the clip"),
         field("captioned_at", TimestampType(), "UTC"),
         field("batch", StringType(), "stage/checkpoint/batch that wrote the row"),

@@ -44,6 +44,12 @@ FACTS: Final = StructType(
             "frames whose time was missing or no later than the one before",
             nullable=True,
         ),
+        field(
+            "damaged_subtitles",
+            LongType(),
+            "packets of subtitles that could not be read, and texts of which not all was kept",
+            nullable=True,
+        ),
         field("sampled_frames", LongType(), "frames that signals were measured on", nullable=True),
         field(
             "distinct_frames",

@@ -8,10 +8,13 @@ from typing import Final
 
 import av
 import numpy as np
+from scipy import signal
 
 FPS: Final = 25
 SIZE: Final = (96, 64)
 HZ: Final = 48_000
+VOICE_HZ: Final = 16_000  # of `babble`
+_VOWELS: Final = [(730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480)]
 
 
 def frames(count: int, seed: int = 0) -> np.ndarray:
@@ -36,6 +39,26 @@ def steps(seconds: float) -> np.ndarray:
     at = np.arange(round(seconds * HZ))
     loud = 0.1 + 0.08 * (at // (HZ // 10) % 10)
     return (loud * np.sin(2 * np.pi * 440 * at / HZ)).astype(np.float32)
+
+
+def babble(seconds: float) -> np.ndarray:
+    """Vowels by formants over a glottal pulse, with breaths between."""
+    rng = np.random.default_rng(0)
+    parts: list[np.ndarray] = []
+    while sum(map(len, parts)) < seconds * VOICE_HZ:
+        parts.append(
+            0.08 * signal.lfilter([1, -0.9], [1], rng.normal(size=rng.integers(500, 1200)))
+        )
+        samples = int(rng.integers(1300, 3200))
+        pitch = rng.uniform(100, 160) * (1 + 0.05 * np.sin(np.arange(samples) * 0.0012))
+        vowel = np.diff(np.floor(np.cumsum(pitch) / VOICE_HZ), prepend=0)
+        vowel += 0.02 * rng.normal(size=samples)
+        for hz in _VOWELS[rng.integers(4)]:
+            radius = np.exp(-np.pi * 100 / VOICE_HZ)
+            cosine = np.cos(2 * np.pi * hz / VOICE_HZ)
+            vowel = signal.lfilter([1 - radius], [1, -2 * radius * cosine, radius**2], vowel)
+        parts.append(0.4 * np.hanning(samples) ** 0.3 * vowel / np.abs(vowel).max())
+    return np.concatenate(parts)[: round(seconds * VOICE_HZ)]
 
 
 def video(

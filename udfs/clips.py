@@ -3,8 +3,8 @@
 import uuid
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, Final, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
@@ -18,6 +18,7 @@ from udfs import (
     frame_selection,
     keyframe_jpeg,
     keyframes,
+    subtitles,
     video_frames,
 )
 from udfs import shots as shots_rule
@@ -25,6 +26,7 @@ from udfs.keyframes import LONGEST_GAP_MS, KeyframeBank
 from udfs.refused import Refused
 from udfs.shots import DETECTORS, ShotDetector
 from udfs.spans import Span, SpanConfig, spans, strided
+from udfs.speech import Speech
 from udfs.spool import Spool
 from udfs.video_frames import SOUND_HZ, Frame, Sound, VideoPass, decoded
 from udfs.video_pass import Limits
@@ -44,8 +46,8 @@ class Found(NamedTuple):
 
     Attributes:
         facts: of the video, by column of ``schemas.video_signals``.
-        clips: in order, by column of ``schemas.clips``; and ``keyframes``, where they lie among
-            the pictures.
+        clips: in order, by column of ``schemas.clips``; ``keyframes``, where they lie among
+            the pictures; and ``captions``, rows of ``schemas.captions.FOUND``.
     """
 
     facts: dict[str, Any]
@@ -68,6 +70,7 @@ class ClipPass:
         sample_fps: sampled frames a second.
         keyframes: most frames of a clip that are kept as pictures.
         limits: what a video may take.
+        speech: what hears speech; null: it is not measured.
     """
 
     cut_by: str = "robust"
@@ -76,6 +79,17 @@ class ClipPass:
     sample_fps: float = 2.0
     keyframes: int = 3
     limits: Limits = _LIMITS
+    speech: Speech | None = None
+
+    def here(self) -> Self:
+        """The same with its models found on this machine, for a child process that cannot look.
+
+        Raises:
+            ModelMismatch: one is not the file that its card describes.
+        """
+        if self.speech is None:
+            return self
+        return replace(self, speech=Speech(self.speech.model.here()))
 
     @property
     def version(self) -> str:
@@ -91,6 +105,7 @@ class ClipPass:
             keyframes,
             keyframe_jpeg,
             frame_selection,
+            subtitles,
         )
         return " ".join(
             [
@@ -100,6 +115,7 @@ class ClipPass:
                 f"keyframes:{self.keyframes}",
                 f"{self.cut_by}:{self.is_key_aligned}",
                 *(f"{name}:{value}" for name, value in asdict(self.lengths).items()),
+                *([self.speech.version] if self.speech else []),
             ]
         )
 
@@ -116,7 +132,9 @@ class ClipPass:
             OSError: what the stream itself raises.
         """
         with (
-            decoded(stream, size_bytes=video["size_bytes"], limits=self.limits) as passing,
+            decoded(
+                stream, size_bytes=video["size_bytes"], limits=self.limits, with_texts=True
+            ) as passing,
             Spool() as small,
             Spool() as sounds,
             Spool(video["pictures"]) as pictures,
@@ -138,10 +156,13 @@ class ClipPass:
             clips = [
                 _named(video["media_sha256"], passing, span)
                 | {"clip_index": number, "begins_by": begins_by}
-                | _measured(seen, span, self.sample_fps)
+                | _measured(seen, span, self.sample_fps, self.speech)
                 | {"keyframes": [one._asdict() for one in seen.keyframes.of(span, self.keyframes)]}
                 for number, (span, begins_by) in enumerate(self._clips(seen, passing.end_ms))
             ]
+            spans_ms = [(clip["start_ms"], clip["end_ms"]) for clip in clips]
+            for clip, captions in zip(clips, passing.captions(spans_ms), strict=True):
+                clip["captions"] = captions
             return Found(_facts(passing, video, seen), clips)
 
     def _gap_ms(self) -> int:
@@ -241,6 +262,7 @@ def _facts(passing: VideoPass, video: Mapping[str, Any], seen: _Seen) -> dict[st
         "decoded_fraction": passing.end_ms / (1000 * told_s) if told_s else None,
         "damaged_packets": passing.damaged_packets,
         "repaired_times": passing.repaired_times,
+        "damaged_subtitles": passing.damaged_subtitles,
         "sampled_frames": len(seen.sampled),
         "distinct_frames": len(seen.keyframes),
         "has_audio": len(seen.sounds) > 0,
@@ -263,10 +285,10 @@ def _named(media_sha256: str, passing: VideoPass, span: Span) -> dict[str, Any]:
     }
 
 
-def _measured(seen: _Seen, span: Span, fps: float) -> dict[str, Any]:
+def _measured(seen: _Seen, span: Span, fps: float, speech: Speech | None) -> dict[str, Any]:
     """What a clip looks and sounds like; a span that no sampled frame lies in only sounds."""
     first, after = np.searchsorted(seen.sampled, [span.first, span.end])
-    heard = _heard(seen.sounds, span.start_ms, span.end_ms)
+    heard = _heard(seen.sounds, span, speech)
     if first == after:
         return {"sampled_frames": 0, **heard}
     frames = seen.small[first:after]
@@ -290,12 +312,18 @@ def _measured(seen: _Seen, span: Span, fps: float) -> dict[str, Any]:
     }
 
 
-def _heard(sounds: Spool, start_ms: int, end_ms: int) -> dict[str, Any]:
-    start, end = (ms * SOUND_HZ // 1000 for ms in (start_ms, end_ms))
+def _heard(sounds: Spool, span: Span, speech: Speech | None) -> dict[str, Any]:
+    start, end = (ms * SOUND_HZ // 1000 for ms in (span.start_ms, span.end_ms))
     meter = clip_sound.SoundMeter()
+    # A video without sound opens no network.
+    of_speech = speech.meter() if speech is not None and start < len(sounds) else None
     for at in range(start, min(end, len(sounds)), _BLOCK):
-        meter.add(sounds[at : min(at + _BLOCK, end)].astype(np.float32) / _FULL_SCALE)
-    return meter.measured()._asdict()
+        block = sounds[at : min(at + _BLOCK, end)].astype(np.float32) / _FULL_SCALE
+        meter.add(block)
+        if of_speech is not None:
+            of_speech.add(block)
+    spoken = {"speech_fraction": of_speech.fraction()} if of_speech is not None else {}
+    return meter.measured()._asdict() | spoken
 
 
 def clip_id(media_sha256: str, start_frame: int, end_frame: int) -> str:

@@ -4,6 +4,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 
 class ModelMismatch(ValueError):
@@ -36,6 +37,14 @@ class ModelFile:
                 "restore the file or correct the model's card"
             )
         return path
+
+    def here(self) -> "ModelFile":
+        """The same by its path, for other processes of this machine that cannot look for it.
+
+        Raises:
+            ModelMismatch: the bytes have another digest.
+        """
+        return ModelFile(self.sha256, partial(str, self.verified_path()))
 
 
 @functools.cache  # a process reads a model's bytes once

@@ -4,13 +4,14 @@ Measured on one core: 3 ms a second of sound.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
-import onnxruntime as ort
 
 from udfs.model_file import ModelFile
-from udfs.onnx_session import AUTO, Placement
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 # snakers4/silero-vad: src/silero_vad/utils_vad.py and sequence_vad.py.
 _WINDOW: Final = 512  # samples at 16 kHz, 32 ms: what one probability is of
@@ -22,15 +23,13 @@ _WINDOWS_AT_ONCE: Final = 512  # 16 s; bounds what is held
 
 @dataclass(frozen=True)
 class Speech:
-    """The detector of speech.
+    """The detector of speech; it runs on the CPU, in the process that hears the sound.
 
     Attributes:
         model: the network for sequences of windows at 16 kHz.
-        placement: where it runs.
     """
 
     model: ModelFile
-    placement: Placement = AUTO
     columns: ClassVar = ("speech_fraction",)
 
     @property
@@ -44,11 +43,19 @@ class Speech:
         Raises:
             ModelMismatch: the file is not the one described.
         """
-        return str(self.placement.open(self.model).get_providers()[0])
+        return str(self._network().get_providers()[0])
 
     def meter(self) -> "SpeechMeter":
         """A meter for the sound of one clip."""
-        return SpeechMeter(self.placement.open(self.model))
+        return SpeechMeter(self._network())
+
+    def _network(self) -> "ort.InferenceSession":
+        # Not above: the child that hears is a fork of a nursery, which must have one thread, and to
+        # import the runtime starts another. One thread a network and no GPU: it is asked for 32 ms
+        # at a time, one after the other, and the tasks beside this one have the other cores.
+        from udfs.onnx_session import Placement
+
+        return Placement(device="cpu", intra_op_threads=1).open(self.model)
 
 
 class SpeechMeter:
@@ -59,7 +66,7 @@ class SpeechMeter:
     Source: Silero Team 2024, "Silero VAD", github.com/snakers4/silero-vad.
     """
 
-    def __init__(self, network: ort.InferenceSession) -> None:
+    def __init__(self, network: "ort.InferenceSession") -> None:
         """Begin a clip.
 
         Args:

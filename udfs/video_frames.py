@@ -1,7 +1,7 @@
 """The frames and the sound of a video, in one pass over its packets, in memory that stays flat."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from udfs.frame_times import FrameTimes, nominal_s
+from udfs.subtitles import Subtitles
 from udfs.video_container import VideoRefused, first_pictures, rotation_deg
 from udfs.video_pass import (
     HELD_SOUND_S,
@@ -109,6 +110,7 @@ class VideoPass:
         limits: Limits,
         *,
         with_sound: bool,
+        with_texts: bool,
         is_rough: bool,
         threads: int,
         small_side_px: int,
@@ -126,6 +128,7 @@ class VideoPass:
         check_pixels(context.width * context.height, limits)
         self._heard = sound_of(found.container)
         self._resampler = _resampler() if with_sound and self._heard else None
+        self._texts = Subtitles(found.container) if with_texts else None
         self._sounds: deque[tuple[Fraction, npt.NDArray[np.float32]]] = deque()
         self._begin: int | None = None  # the first frame's own time, in ticks of its stream
         self._tick_s = self._video.time_base or Fraction(1, 1000)
@@ -145,6 +148,24 @@ class VideoPass:
         return self._times.end_ms
 
     @property
+    def damaged_subtitles(self) -> int:
+        """Packets and texts of subtitles of which not all was kept; 0 where none are read."""
+        return self._texts.damaged if self._texts is not None else 0
+
+    def captions(self, clips: Sequence[tuple[int, int]]) -> list[list[dict[str, Any]]]:
+        """What the video's own texts say in each clip; to be asked for once, when it has ended.
+
+        Args:
+            clips: when each begins and is over, in ms, ascending.
+
+        Returns:
+            Of each clip its rows of ``schemas.captions.FOUND``; none where none are read.
+        """
+        if self._texts is None:
+            return [[] for _ in clips]
+        return self._texts.captions(clips, (self._begin or 0) * self._tick_s)
+
+    @property
     def repaired_times(self) -> int:
         """Frames whose time was missing, or not later than the one before."""
         return self._times.repaired
@@ -157,7 +178,9 @@ class VideoPass:
             OSError: what the stream itself raises, as it is.
         """
         streams = [self._video, *([self._heard] if self._heard else [])]
-        packets = self._container.demux(streams)
+        texts = self._texts.streams if self._texts is not None else []
+        said_by = {stream.index for stream in texts}
+        packets = self._container.demux([*streams, *texts])
         while True:
             try:
                 packet = next(packets, None)
@@ -166,6 +189,9 @@ class VideoPass:
             self._check_file()
             if packet is None:
                 break
+            if packet.stream.index in said_by:  # damage to those costs them alone
+                self._read(packet)
+                continue
             self.is_truncated |= packet.is_corrupt  # as FFmpeg calls one that is cut
             self._note_reached(packet)
             if packet.stream.index == self._video.index:  # its own number lies in the last ones
@@ -186,6 +212,12 @@ class VideoPass:
             self._file.check()
         except VideoRefused:  # it was asked for too much: what came is good
             self.is_truncated = True
+
+    def _read(self, packet: "av.Packet[Any]") -> None:
+        assert self._texts is not None
+        self._texts.add(packet)
+        if self._demuxer != "mov":  # whose length is that of pictures and sound
+            self._note_reached(packet)
 
     def _pictures(self, packet: "av.Packet[Any] | None") -> Iterator[Frame]:
         try:
@@ -289,6 +321,7 @@ def decoded(
     size_bytes: int,
     limits: Limits = _LIMITS,
     with_sound: bool = True,
+    with_texts: bool = False,
     is_rough: bool = False,
     threads: int = 1,
     small_side_px: int = SMALL_SIDE_PX,
@@ -300,6 +333,7 @@ def decoded(
         size_bytes: its size.
         limits: what it may take.
         with_sound: whether sound is decoded.
+        with_texts: whether subtitles are.
         is_rough: skip the deblocking of H.264 and its like, where the frames serve the search for
             shots alone. Measured on 720p H.264: a fifth less work for a small frame that is off
             by one level of 255; a large one shows blocks.
@@ -316,6 +350,7 @@ def decoded(
             found,
             limits,
             with_sound=with_sound,
+            with_texts=with_texts,
             is_rough=is_rough,
             threads=threads,
             small_side_px=small_side_px,

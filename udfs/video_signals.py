@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Final
 import pyarrow as pa
 from pyspark.sql.types import ArrayType, StructType
 
-from schemas import clips, keyframes, video_signals
+from schemas import captions, clips, keyframes, video_signals
 from schemas.error_classes import OK
 from schemas.field import field
 from udfs.arrow import record_batch
@@ -36,6 +36,7 @@ CLIP: Final = StructType(
     [
         *clips.SIGNALS.fields,
         field(_KEYFRAMES, ArrayType(keyframes.FRAME), "that stand for the clip", nullable=True),
+        field("captions", ArrayType(captions.FOUND), "its texts", nullable=True),
     ]
 )
 # What the operator emits: of a video its clips, each in a row of its own, then itself.
@@ -93,7 +94,7 @@ class VideoLimits:
 
 
 def video_signals_udf(
-    look: Callable[[bytes], Found], limits: VideoLimits
+    look: Callable[[], Callable[[bytes], Found]], limits: VideoLimits
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """Function for ``mapInArrow``: where videos lie in, one row a clip and one a video out.
 
@@ -102,7 +103,8 @@ def video_signals_udf(
     or takes too much time or memory.
 
     Args:
-        look: from a video's row of ``COLUMNS``, as JSON, to what one pass over it finds.
+        look: gives, once on the worker, what goes from a video's row of ``COLUMNS``, as JSON, to
+            what one pass over it finds.
         limits: what one video may be and take.
 
     Returns:
@@ -114,7 +116,7 @@ def video_signals_udf(
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         of_child = Limits(limits.deadline_s, limits.memory_bytes)
-        with isolated(look, of_child) as children:
+        with isolated(look(), of_child) as children:
             for batch in batches:
                 for video in batch.to_pylist():
                     with tempfile.TemporaryDirectory() as folder:

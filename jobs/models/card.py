@@ -24,6 +24,7 @@ Task = Literal[
     "watermark",
     "toxicity",
     "sentence",
+    "speech",
 ]
 # Tasks done on a CLIP embedding -> the signal each gives.
 HEAD_COLUMNS: Final = {

@@ -111,6 +111,7 @@ class Models(Section):
     aesthetic: NameOrPath | None = None  # of your CLIP: `sluice models add`
     nsfw_head: NameOrPath | None = None  # likewise
     violence: NameOrPath | None = None  # likewise
+    speech: NameOrPath | None = "silero-vad"  # Silero's, inside its own wheel
     device: Literal["auto", "cpu", "cuda"] = "auto"  # chosen: the GPU Spark assigned, else the CPU
 
     def by_task(self) -> dict[str, str]:
@@ -268,6 +269,7 @@ class Video(Section):
     sample_fps: float = Field(default=2.0, gt=0, le=60)  # of frames that signals are measured on
     # Of a clip, scored as images are. Chosen: what begins, changes and ends it.
     keyframes: int = Field(default=3, ge=0, le=32)
+    hears_speech: bool = True  # how much of the sound is speech: 3 ms a second of it
     max_pixels: int = Field(
         default=4096 * 2304,  # chosen: 4K of cinema and of cameras; of 8K a decoder holds 1 GB
         ge=1,
@@ -469,6 +471,8 @@ class Config(Section):
         A signal that runs a network is called as its task.
         """
         measured = {*self.signals.image, *self.signals.text}
+        if self.video.hears_speech:
+            measured.add("speech")
         return {task: name for task, name in self.models.by_task().items() if task in measured}
 
     @field_validator("dumps")

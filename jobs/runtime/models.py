@@ -108,12 +108,15 @@ class Scoring:
 
     @property
     def digests(self) -> dict[str, str]:
-        """`model/file` -> sha256."""
-        return {
-            f"{card.name}.{role}": file.sha256
-            for card in self.cards
-            for role, file in card.files.items()
-        }
+        """`model.file` -> sha256."""
+        return digests(self.cards)
+
+
+def digests(cards: Iterable[Card]) -> dict[str, str]:
+    """`model.file` -> sha256, of all files of models."""
+    return {
+        f"{card.name}.{role}": file.sha256 for card in cards for role, file in card.files.items()
+    }
 
 
 def scoring(config: Config, spark: SparkSession | None = None) -> Scoring:

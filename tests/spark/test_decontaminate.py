@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from typer.testing import CliRunner
 
-from jobs import benchmark_registry, benchmarks_cli, curate, cycle, decontaminate, why
+from jobs import benchmark_registry, benchmarks_cli, curate, cycle, decontaminate, score_videos, why
 from jobs.benchmark_registry import Added
 from jobs.benchmark_source import Given, Refused, items
 from jobs.cycle import Plan
@@ -345,7 +345,7 @@ def test_a_recipe_rejects_what_was_met_and_decides_again_by_another_registry(
 
     def decided() -> tuple[str, dict[str, str | None]]:
         recipe = cycle.against_benchmarks(resolved, world.warehouse)
-        planned = Plan(config, world.warehouse, scoring, recipe)
+        planned = Plan(config, world.warehouse, scoring, score_videos.side(config), recipe, ())
         for name in (decontaminate.NAME, curate.NAME):
             cycle.run_stage(planned, name, run_id="r")
         rows = world.warehouse.read(decisions.TABLE)

@@ -21,6 +21,7 @@ from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse, conform
 from schemas import (
     batches,
+    captions,
     clips,
     image_signals,
     keyframes,
@@ -30,12 +31,14 @@ from schemas import (
     signal_sets,
     video_signals,
 )
-from tests import equality
+from tests import equality, subtitled_video
 from udfs.examine import FACTS
 from udfs.image_signals import image_signals_udf
 from udfs.sharpness import Sharpness
 
 SETTINGS = Settings(min_clip_s=1.0, max_clip_s=20.0)
+SAID = subtitled_video.Track("mov_text", [(0, 900, "One"), (1000, 1900, "<i>Two</i>")], "eng")
+KEPT = len(films.FILMS) + 1
 POISON = {  # a row of `bronze.media`, altered -> the class that it gets
     "8k": ({"header_width_px": 7680, "header_height_px": 4320}, "too_many_pixels"),
     "ten hours": ({"duration_s": 36_000.0}, "video_too_long"),
@@ -87,6 +90,7 @@ def dumped(tmp_path_factory: pytest.TempPathFactory) -> Dumped:
     for name, (container, damaged) in films.DAMAGED.items():
         film = films.film(films.FILMS["one shot"], rng, container=container)[1]
         found.add(name, damaged(film))
+    found.add("subtitled", subtitled_video.video(SAID, container="mp4", title="A title"))
     for name, (altered, _) in POISON.items():
         found.add(name, films.film(films.FILMS["one shot"], rng)[1], **altered)
     return found
@@ -188,7 +192,23 @@ def test_clips_have_the_signals_of_their_own_frames_and_sound(
     assert heard[0].silence_fraction < 0.05 < 0.9 < heard[-1].silence_fraction
     assert heard[0].loudness_lufs > -20 > heard[-1].loudness_lufs
     assert all(clip.motion_score > 0.01 and not clip.is_static for clip in heard)
-    assert silent[0].loudness_lufs is None
+    assert silent[0].loudness_lufs is silent[0].speech_fraction is None
+    assert all(clip.speech_fraction < 0.05 for clip in heard)  # a tone is none
+
+
+def test_subtitles_and_titles_are_texts_of_their_clips(
+    warehouse: Warehouse, dumped: Dumped
+) -> None:
+    (clip,) = of(warehouse, dumped.key("subtitled"))
+    rows = warehouse.read(captions.TABLE).orderBy("annotator").collect()
+
+    assert {(row.media_sha256, row.clip_id) for row in rows} == {(clip.media_sha256, clip.clip_id)}
+    assert {row.signal_set for row in rows} == {clip.signal_set}
+    assert [(row.annotator, row.language, row.text, row.provenance) for row in rows] == [
+        ("subtitle:1", "eng", "One\nTwo", "mov_text"),
+        ("title", None, "A title", "container"),
+    ]
+    assert told(warehouse)[clip.media_sha256].damaged_subtitles == 0
 
 
 def test_clips_have_key_frames_that_are_scored_as_images(
@@ -244,7 +264,7 @@ def test_the_ledger_adds_up(warehouse: Warehouse, dumped: Dumped) -> None:
     (entry,) = warehouse.read(batches.TABLE).where("run_id = 'one'").collect()
 
     assert entry.rows_in == len(dumped.rows)
-    assert entry.rows_kept == len(films.FILMS)
+    assert entry.rows_kept == KEPT
     assert entry.rows_quarantined == len(films.DAMAGED) + len(POISON)
     assert entry.output_versions[clips.TABLE] == 1
 
@@ -281,8 +301,10 @@ def test_what_breaks_off_between_two_tables_is_not_decoded_again(
 
     (entry,) = warehouse.read(batches.TABLE).where("run_id = 'mended'").collect()
     sets = warehouse.read(clips.TABLE).groupBy("signal_set").count().collect()
-    assert (entry.rows_in, entry.rows_kept) == (len(dumped.rows), len(films.FILMS))
+    said = warehouse.read(captions.TABLE).groupBy("signal_set").count().collect()
+    assert (entry.rows_in, entry.rows_kept) == (len(dumped.rows), KEPT)
     assert len({row["count"] for row in sets}) == 1 < len(sets)
+    assert [row["count"] for row in said] == [2, 2]
     # Refused by both sets, each video stands in quarantine once.
     assert refusals == warehouse.read(quarantine.TABLE).count() == entry.rows_quarantined
 

@@ -13,9 +13,11 @@ import sklearn.datasets
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from jobs.runtime import cards
 from udfs.clip import Clip, Preprocessing
 from udfs.clip_tokenizer import Tokenizer, clip_bpe
 from udfs.model_file import ModelFile
+from udfs.speech import Speech
 
 SIDE = 16
 DIMENSION = 8
@@ -117,3 +119,10 @@ def photographs() -> list[Image.Image]:
     arrays = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
     arrays += [skimage.data.rocket(), *sklearn.datasets.load_sample_images().images]
     return [Image.fromarray(np.asarray(array)) for array in arrays]
+
+
+@pytest.fixture(scope="session")
+def silero() -> Speech:
+    """What hears speech by default."""
+    card, folder = cards.find("silero-vad", "speech")
+    return Speech(cards.model_file(card.file("model"), folder))

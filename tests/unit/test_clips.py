@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import pickle
 import uuid
 from itertools import pairwise
 from types import SimpleNamespace
@@ -8,14 +9,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import signal
 
 from jobs.demo import films
 from schemas import video_signals
+from tests import rendered_sound
+from tests.rendered_sound import babble
 from udfs import clips
 from udfs.clips import ClipPass, clip_id
+from udfs.model_file import ModelFile, ModelMismatch
 from udfs.refused import Refused
 from udfs.shots import DETECTORS
 from udfs.spans import SpanConfig
+from udfs.speech import Speech
 from udfs.spool import Spool
 from udfs.video_frames import Frame, Sound, decoded
 from udfs.video_pass import Limits
@@ -230,6 +236,50 @@ def test_sound_beyond_full_scale_is_cut() -> None:
         seen = seeing(heard)
         seen.add(Sound(0, np.array([-9, -1, 0, 1, 9], np.float32)))
         assert heard[:].tolist() == [-32767, -32767, 0, 32767, 32767]
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    """Six seconds, in the second half of which somebody speaks."""
+    voice = signal.resample_poly(babble(3), rendered_sound.HZ, rendered_sound.VOICE_HZ)
+    sound = np.concatenate([np.zeros(3 * rendered_sound.HZ), voice]).astype(np.float32)
+    return rendered_sound.video(rendered_sound.frames(6 * rendered_sound.FPS), sound=sound)
+
+
+def test_speech_is_measured_where_the_clip_is(spoken, silero) -> None:
+    halves = {"cut_by": "stride", "lengths": SpanConfig(stride_ms=3_000)}
+    heard = found(spoken, speech=silero, **halves).clips
+
+    assert [clip["has_audio"] for clip in heard] == [True, True]
+    assert heard[0]["speech_fraction"] < 0.05 < 0.7 < heard[1]["speech_fraction"]
+    assert all("speech_fraction" not in clip for clip in found(spoken, **halves).clips)
+
+
+def test_what_has_no_sound_has_no_share_of_speech(contents, silero) -> None:
+    (silent,) = found(contents["one shot"], speech=silero).clips
+
+    assert not silent["has_audio"]
+    assert "speech_fraction" not in silent
+
+
+def test_models_are_found_before_they_travel(silero) -> None:
+    asked = []
+    file = ModelFile(silero.model.sha256, lambda: asked.append(1) or silero.model.locate())
+    here = ClipPass(speech=Speech(file)).here()
+
+    assert pickle.loads(pickle.dumps(here)).speech.load() == "CPUExecutionProvider"
+    assert len(asked) == 1
+    assert here.version == ClipPass(speech=silero).version
+    assert ClipPass().here() == ClipPass()
+    with pytest.raises(ModelMismatch):
+        ClipPass(speech=Speech(ModelFile("0" * 64, silero.model.locate))).here()
+
+
+def test_speech_is_part_of_the_version_only_where_it_is_measured() -> None:
+    versions = [ClipPass(speech=Speech(ModelFile(sha256, str))).version for sha256 in "ab"]
+
+    assert len({ClipPass().version, *versions}) == 3
+    assert "speech" not in ClipPass().version
 
 
 def test_another_setting_is_another_version() -> None:

@@ -1,6 +1,5 @@
-import hashlib
-from functools import partial
-from importlib.util import find_spec
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +8,12 @@ import pytest
 from onnx import TensorProto, helper
 from scipy import signal
 
+from tests.rendered_sound import babble
 from udfs.model_file import ModelFile, ModelMismatch
 from udfs.speech import Speech
 
 RATE_HZ = 16_000
-VOWELS = [(730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480)]
-
-
-@pytest.fixture(scope="module")
-def silero() -> Speech:
-    package = find_spec("silero_vad")
-    if package is None or package.origin is None:
-        pytest.skip("the wheel silero-vad, which carries the network, is not installed")
-    path = Path(package.origin).parent / "data" / "silero_vad_16k_sequence.onnx"
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Speech(ModelFile(digest, partial(str, path)))
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -59,26 +49,6 @@ def fraction(speech: Speech, sound: np.ndarray, parts: int = 1) -> float | None:
     for part in np.array_split(sound.astype(np.float32), parts):
         meter.add(part)
     return meter.fraction()
-
-
-def babble(seconds: float) -> np.ndarray:
-    """Vowels by formants over a glottal pulse, with breaths between."""
-    rng = np.random.default_rng(0)
-    parts: list[np.ndarray] = []
-    while sum(map(len, parts)) < seconds * RATE_HZ:
-        parts.append(
-            0.08 * signal.lfilter([1, -0.9], [1], rng.normal(size=rng.integers(500, 1200)))
-        )
-        samples = int(rng.integers(1300, 3200))
-        pitch = rng.uniform(100, 160) * (1 + 0.05 * np.sin(np.arange(samples) * 0.0012))
-        vowel = np.diff(np.floor(np.cumsum(pitch) / RATE_HZ), prepend=0)
-        vowel += 0.02 * rng.normal(size=samples)
-        for hz in VOWELS[rng.integers(4)]:
-            radius = np.exp(-np.pi * 100 / RATE_HZ)
-            cosine = np.cos(2 * np.pi * hz / RATE_HZ)
-            vowel = signal.lfilter([1 - radius], [1, -2 * radius * cosine, radius**2], vowel)
-        parts.append(0.4 * np.hanning(samples) ** 0.3 * vowel / np.abs(vowel).max())
-    return np.concatenate(parts)[: round(seconds * RATE_HZ)]
 
 
 def test_the_share_is_that_of_windows(louder) -> None:
@@ -142,6 +112,12 @@ def test_the_model_is_the_one_described(louder) -> None:
     assert louder.version == f"speech/1:{louder.model.sha256}"
     with pytest.raises(ModelMismatch):
         Speech(ModelFile("0" * 64, louder.model.locate)).load()
+
+
+def test_nothing_is_started_until_sound_is_heard() -> None:
+    """A nursery of decoders has one thread, or its forks hang."""
+    asked = "import sys, udfs.clips; sys.exit('onnxruntime' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", asked], cwd=ROOT, check=False).returncode == 0
 
 
 def test_silero_hears_voices_and_nothing_else(silero) -> None:

@@ -60,7 +60,7 @@ def scored(*videos, limits=LIMITS):
     known = {"header_width_px": 10, "header_height_px": 10, "size_bytes": 1}
     rows = [dict.fromkeys(COLUMNS) | known | video for video in videos]
     batches = [pa.RecordBatch.from_pylist([row]) for row in rows]
-    return list(video_signals_udf(look, limits)(batches))
+    return list(video_signals_udf(lambda: look, limits)(batches))
 
 
 def named(name, **more):
