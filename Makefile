@@ -13,7 +13,8 @@ count = $$(cat $(1) | grep -c '==')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-openclipart test check bench bench-fetch bench-hosts bench-ingest \
-	bench-memory bench-minhash bench-phash bench-semantic bench-components faults fuzz test-train test-export minilm profanity package lock clean
+	bench-memory bench-minhash bench-phash bench-semantic bench-components bench-clip-hashes \
+	bench-shots faults fuzz test-train test-export minilm profanity package lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +60,12 @@ bench-semantic: .venv/.dev ## search 200,000 embeddings for near ones, against e
 
 bench-components: .venv/.dev ## cluster 5 M links on a cluster with a 512 MB driver, as JSON
 	@$(BIN)/python tests/bench/bench_components.py
+
+bench-clip-hashes: .venv/.dev ## find copies among 2,000 rendered clips, as JSON
+	@$(BIN)/python tests/bench/bench_clip_hashes.py
+
+bench-shots: .venv/.dev ## measure the search for shots on rendered videos, as JSON
+	@$(BIN)/python tests/bench/bench_shots.py
 
 bench-memory: .venv/.dev ## pass 10 GB of tars through a cluster of 1 GB heaps, memory over time as JSON
 	@$(BIN)/python tests/bench/bench_memory.py
