@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from jobs.runtime.errors import NotFound
 from jobs.runtime.tables import Warehouse, newest
-from schemas import duplicates, samples
+from schemas import clip_pairs, duplicates, samples
 
 MOST_CHARS: Final = 20_000  # chosen: ten pages; what is longer than that is compared by its start
 _VERDICT: Final = (
@@ -192,10 +192,12 @@ def _standing(warehouse: Warehouse, verdicts: DataFrame, clusters: Mapping[str, 
 
 
 def _facts(warehouse: Warehouse, sample_ids: list[str]) -> dict[str, Mapping[str, Any]]:
-    """What is stored of samples; nothing of those that were taken down."""
+    """What is stored of samples, of a clip that of its video; nothing of those taken down."""
+    videos = _videos(warehouse, sample_ids)
+    holders = {name: videos.get(name, name) for name in sample_ids}
     rows = (
         warehouse.read(samples.TABLE)
-        .where(F.col("sample_id").isin(sample_ids))
+        .where(F.col("sample_id").isin(sorted({*holders.values()})))
         .select(
             "sample_id",
             F.substring("caption", 1, MOST_CHARS).alias("text"),
@@ -208,4 +210,14 @@ def _facts(warehouse: Warehouse, sample_ids: list[str]) -> dict[str, Mapping[str
         .collect()
     )
     facts = (row.asDict() for row in rows)
-    return {row.pop("sample_id"): row for row in facts}
+    stored = {row.pop("sample_id"): row for row in facts}
+    return {name: stored[holder] for name, holder in holders.items() if holder in stored}
+
+
+def _videos(warehouse: Warehouse, sample_ids: list[str]) -> dict[str, str]:
+    """Clip -> the sample that brought its video."""
+    if not warehouse.exists(clip_pairs.TABLE):
+        return {}
+    clips = warehouse.read(clip_pairs.TABLE).where(F.col("sample_id").isin(sample_ids))
+    rows = clips.select("sample_id", "video_sample_id").distinct().collect()
+    return {row["sample_id"]: row["video_sample_id"] for row in rows}

@@ -59,6 +59,8 @@ ROWS = [
     verdict("minhash", "g", "a", 0.9),  # taken down since: no sample any more
     verdict("exact_url", "a", "a"),
     verdict("exact_url", "c", "a"),
+    verdict("video", "x", "x"),
+    verdict("video", "y", "x", 0.8),
 ]
 
 
@@ -93,6 +95,15 @@ def warehouse(spark, tmp_path_factory):
         "silver.image_signals",
         *({"media_sha256": f"m{s}", "nsfw_score": score} for s, score in [("a", 0.1), ("b", 0.9)]),
         {"media_sha256": "ma", "nsfw_score": None},
+    )
+    # Two clips of one film; the second was measured twice.
+    append(
+        filled,
+        "silver.clip_pairs",
+        *(
+            {"sample_id": clip, "video_sample_id": "v", "signal_set": signal_set}
+            for clip, signal_set in (("x", "s"), ("y", "s"), ("y", "t"))
+        ),
     )
     return filled
 
@@ -163,6 +174,14 @@ def test_texts_are_bounded_and_those_taken_down_are_told(of_a):
     assert by_name["g"].text is None
 
 
+def test_a_clip_is_shown_with_the_text_of_its_video(warehouse):
+    found = of(warehouse, "y")["video"]
+    assert [(m.sample_id, m.text, m.modality) for m in found.members] == [
+        ("x", "a film", "video_text"),
+        ("y", "a film", "video_text"),
+    ]
+
+
 def test_a_sample_without_a_verdict_is_not_found(warehouse, spark, tmp_path):
     with pytest.raises(NotFound, match=r"sample 'nobody' has no verdict .* `sluice why`"):
         of(warehouse, "nobody")
@@ -184,7 +203,7 @@ def test_the_largest_clusters_come_first(warehouse):
     assert found[0]["duplicates"] == 4
     assert found[1]["least_similarity"] == 0.890625
     assert largest(warehouse, kind="exact_url", min_size=100, limit=10) == []
-    with pytest.raises(NotFound, match=r"kind x in .*; there are exact_url, minhash, phash"):
+    with pytest.raises(NotFound, match=r"kind x in .*; there are exact_url, minhash, phash, video"):
         largest(warehouse, kind="x", min_size=2, limit=10)
 
 
