@@ -24,11 +24,13 @@ from udfs.shots import DETECTORS, ShotDetector
 from udfs.spans import Span, SpanConfig, spans, strided
 from udfs.speech import Speech
 from udfs.spool import Spool
+from udfs.transnetv2 import TransNetV2
 from udfs.video_frames import SOUND_HZ, Frame, Sound, VideoPass, decoded
 from udfs.video_pass import Limits
 
 VERSION: Final = "clips/1"  # raised whenever the same frames would be put together otherwise
 STRIDE: Final = "stride"  # clips of one length, whatever is seen
+NETWORK: Final = "transnetv2"  # shots as a network sees them
 _LENGTHS, _LIMITS = SpanConfig(), Limits()
 # Chosen: signals are of frames of 72 px, twice those that shots are found on: the hashes of copies
 # want 64 px (`udfs/clip_hashes.py`).
@@ -59,12 +61,13 @@ class ClipPass:
     and the sound (32 kB a second). Memory holds 17 bytes a frame, and one clip.
 
     Attributes:
-        cut_by: a detector of shots in ``udfs.shots``, or ``STRIDE``.
+        cut_by: a detector of shots in ``udfs.shots``, or ``STRIDE``, or ``NETWORK``.
         lengths: how long clips are.
         is_key_aligned: clips begin with key frames, so that they can be cut without encoding.
         sample_fps: sampled frames a second.
         limits: what a video may take.
         speech: what hears speech; null: it is not measured.
+        network: what sees shots, if ``cut_by`` says so.
     """
 
     cut_by: str = "robust"
@@ -73,6 +76,7 @@ class ClipPass:
     sample_fps: float = 2.0
     limits: Limits = _LIMITS
     speech: Speech | None = None
+    network: TransNetV2 | None = None
 
     def here(self) -> Self:
         """The same with its models found on this machine, for a child process that cannot look.
@@ -80,9 +84,12 @@ class ClipPass:
         Raises:
             ModelMismatch: one is not the file that its card describes.
         """
-        if self.speech is None:
-            return self
-        return replace(self, speech=Speech(self.speech.model.here()))
+        speech, network = self.speech, self.network
+        return replace(
+            self,
+            speech=speech and Speech(speech.model.here()),
+            network=network and TransNetV2(network.model.here()),
+        )
 
     @property
     def version(self) -> str:
@@ -104,7 +111,7 @@ class ClipPass:
                 f"sample_fps:{self.sample_fps:g}",
                 f"{self.cut_by}:{self.is_key_aligned}",
                 *(f"{name}:{value}" for name, value in asdict(self.lengths).items()),
-                *([self.speech.version] if self.speech else []),
+                *(model.version for model in (self.network, self.speech) if model is not None),
             ]
         )
 
@@ -126,8 +133,9 @@ class ClipPass:
             Spool() as pictures,
             Spool() as sounds,
         ):
-            detector = None if self.cut_by == STRIDE else DETECTORS[self.cut_by]()
-            seen = _Seen(detector, self.sample_fps, pictures, sounds, self.limits.max_seconds)
+            seen = _Seen(
+                self._detector(), self.sample_fps, pictures, sounds, self.limits.max_seconds
+            )
             for part in passing:
                 seen.add(part)
             if passing.is_truncated:
@@ -144,6 +152,15 @@ class ClipPass:
             for clip, captions in zip(clips, passing.captions(spans_ms), strict=True):
                 clip["captions"] = captions
             return Found(_facts(passing, video, seen), clips)
+
+    def _detector(self) -> ShotDetector | None:
+        if self.cut_by == STRIDE:
+            return None
+        if self.cut_by != NETWORK:
+            return DETECTORS[self.cut_by]()
+        if self.network is None:
+            raise ValueError(f"cut_by got {NETWORK} without a network; allowed with one; give it")
+        return self.network.detector()
 
     def _clips(self, seen: "_Seen", end_ms: int) -> Iterator[tuple[Span, str]]:
         """Spans that tile the video, and what each begins with."""

@@ -109,7 +109,8 @@ def test_every_problem_gets_its_line(refusal):
     assert sorted(lines) == [
         "ingest.max_pixels got 0; allowed greater than or equal to 1",
         "models got clp; did you mean clip? allowed clip, nsfw, language, text_area, faces,"
-        " sentence, toxicity, watermark, aesthetic, nsfw_head, violence, speech, device",
+        " sentence, toxicity, watermark, aesthetic, nsfw_head, violence, speech, shots,"
+        " device",
         "models.device got 'gpu'; allowed 'auto', 'cpu' or 'cuda'",
     ]
 
