@@ -210,3 +210,19 @@ def test_a_loaded_configuration_cannot_be_changed(load):
 def test_every_format_can_be_configured_and_no_other():
     allowed = get_args(config.Dump.model_fields["format"].annotation)
     assert set(allowed) == set(FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("video", "tasks"),
+    [
+        ({}, {"speech"}),
+        ({"hears_speech": False}, set()),
+        ({"hears_speech": False, "cut_by": "transnetv2"}, {"shots"}),
+    ],
+)
+def test_models_of_videos_are_in_use_where_they_are_asked(video, tasks):
+    settings = config.Config(
+        warehouse="w", dumps=(config.Dump(name="a", path="b"),), video=config.Video(**video)
+    )
+
+    assert {"speech", "shots"} & settings.models_in_use().keys() == tasks
