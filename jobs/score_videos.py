@@ -9,7 +9,7 @@ staging that is whole is not repeated after a kill.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -34,16 +34,20 @@ from schemas import (
     signal_sets,
     video_signals,
 )
-from udfs.clips import ClipPass
+from udfs.clips import NETWORK, ClipPass
 from udfs.identity import digest
 from udfs.spans import SpanConfig
 from udfs.speech import Speech
+from udfs.transnetv2 import TransNetV2
 from udfs.video_signals import COLUMNS, EMITTED, VideoLimits, video_signals_udf
 
 NAME: Final = "score_videos"
 # Chosen: a batch is what a kill repeats, and a file of media may name many hours of video.
 _MAX_FILES: Final = 64
 _MADE: Final = (clips.TABLE, keyframes.TABLE, video_signals.TABLE)
+# Seconds more for each of a video's own. Chosen: at 60 fps the network takes 1.8 s of a core that
+# has nothing else to do, twice that of a busy one.
+_NETWORK_FACTOR: Final = 4.0
 _MAX_TASKS: Final = 10_000  # chosen: a task is a video, until the driver would feel them
 
 
@@ -77,6 +81,8 @@ def side(config: Config, spark: SparkSession | None = None) -> VideoSide:
         ConfigError: none is named.
     """
     asked, most, shelf = config.video, limits(config), Shelf(config, spark)
+    if asked.cut_by == NETWORK:
+        most = replace(most, deadline_factor=most.deadline_factor + _NETWORK_FACTOR)
     passing = ClipPass(
         cut_by=asked.cut_by,
         lengths=SpanConfig(
@@ -89,6 +95,7 @@ def side(config: Config, spark: SparkSession | None = None) -> VideoSide:
         keyframes=asked.keyframes,
         limits=most.of_pass(),
         speech=Speech(shelf.network("speech")) if asked.hears_speech else None,
+        network=TransNetV2(shelf.network("shots")) if asked.cut_by == NETWORK else None,
     )
     return VideoSide(
         signal_set=digest(passing.version)[:16],

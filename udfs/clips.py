@@ -28,11 +28,13 @@ from udfs.shots import DETECTORS, ShotDetector
 from udfs.spans import Span, SpanConfig, spans, strided
 from udfs.speech import Speech
 from udfs.spool import Spool
+from udfs.transnetv2 import TransNetV2
 from udfs.video_frames import SOUND_HZ, Frame, Sound, VideoPass, decoded
 from udfs.video_pass import Limits
 
 VERSION: Final = "clips/1"  # raised whenever the same frames would be put together otherwise
 STRIDE: Final = "stride"  # clips of one length, whatever is seen
+NETWORK: Final = "transnetv2"  # shots as a network sees them
 _LENGTHS, _LIMITS = SpanConfig(), Limits()
 # Chosen: signals are of frames of 72 px, twice those that shots are found on: the hashes of copies
 # want 64 px (`udfs/clip_hashes.py`).
@@ -64,13 +66,14 @@ class ClipPass:
     second). Memory holds 17 bytes a frame, and one clip.
 
     Attributes:
-        cut_by: a detector of shots in ``udfs.shots``, or ``STRIDE``.
+        cut_by: a detector of shots in ``udfs.shots``, or ``STRIDE``, or ``NETWORK``.
         lengths: how long clips are.
         is_key_aligned: clips begin with key frames, so that they can be cut without encoding.
         sample_fps: sampled frames a second.
         keyframes: most frames of a clip that are kept as pictures.
         limits: what a video may take.
         speech: what hears speech; null: it is not measured.
+        network: what sees shots, if ``cut_by`` says so.
     """
 
     cut_by: str = "robust"
@@ -80,6 +83,7 @@ class ClipPass:
     keyframes: int = 3
     limits: Limits = _LIMITS
     speech: Speech | None = None
+    network: TransNetV2 | None = None
 
     def here(self) -> Self:
         """The same with its models found on this machine, for a child process that cannot look.
@@ -87,9 +91,12 @@ class ClipPass:
         Raises:
             ModelMismatch: one is not the file that its card describes.
         """
-        if self.speech is None:
-            return self
-        return replace(self, speech=Speech(self.speech.model.here()))
+        speech, network = self.speech, self.network
+        return replace(
+            self,
+            speech=speech and Speech(speech.model.here()),
+            network=network and TransNetV2(network.model.here()),
+        )
 
     @property
     def version(self) -> str:
@@ -115,7 +122,7 @@ class ClipPass:
                 f"keyframes:{self.keyframes}",
                 f"{self.cut_by}:{self.is_key_aligned}",
                 *(f"{name}:{value}" for name, value in asdict(self.lengths).items()),
-                *([self.speech.version] if self.speech else []),
+                *(model.version for model in (self.network, self.speech) if model is not None),
             ]
         )
 
@@ -140,7 +147,7 @@ class ClipPass:
             Spool(video["pictures"]) as pictures,
         ):
             seen = _Seen(
-                detector=None if self.cut_by == STRIDE else DETECTORS[self.cut_by](),
+                detector=self._detector(),
                 sample_fps=self.sample_fps,
                 keyframes=KeyframeBank(pictures, gap_ms=self._gap_ms()),
                 small=small,
@@ -170,6 +177,15 @@ class ClipPass:
         if self.cut_by == STRIDE:
             return min(LONGEST_GAP_MS, self.lengths.stride_ms)
         return min(LONGEST_GAP_MS, self.lengths.max_ms // 2)
+
+    def _detector(self) -> ShotDetector | None:
+        if self.cut_by == STRIDE:
+            return None
+        if self.cut_by != NETWORK:
+            return DETECTORS[self.cut_by]()
+        if self.network is None:
+            raise ValueError(f"cut_by got {NETWORK} without a network; allowed with one; give it")
+        return self.network.detector()
 
     def _clips(self, seen: "_Seen", end_ms: int) -> Iterator[tuple[Span, str]]:
         """Spans that tile the video, and what each begins with."""

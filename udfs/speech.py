@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
+from udfs.cpu_network import cpu_network
 from udfs.model_file import ModelFile
 
 if TYPE_CHECKING:
@@ -43,19 +44,11 @@ class Speech:
         Raises:
             ModelMismatch: the file is not the one described.
         """
-        return str(self._network().get_providers()[0])
+        return str(cpu_network(self.model).get_providers()[0])
 
     def meter(self) -> "SpeechMeter":
         """A meter for the sound of one clip."""
-        return SpeechMeter(self._network())
-
-    def _network(self) -> "ort.InferenceSession":
-        # Not above: the child that hears is a fork of a nursery, which must have one thread, and to
-        # import the runtime starts another. One thread a network and no GPU: it is asked for 32 ms
-        # at a time, one after the other, and the tasks beside this one have the other cores.
-        from udfs.onnx_session import Placement
-
-        return Placement(device="cpu", intra_op_threads=1).open(self.model)
+        return SpeechMeter(cpu_network(self.model))
 
 
 class SpeechMeter:

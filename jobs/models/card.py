@@ -25,6 +25,7 @@ Task = Literal[
     "toxicity",
     "sentence",
     "speech",
+    "shots",
 ]
 # Tasks done on a CLIP embedding -> the signal each gives.
 HEAD_COLUMNS: Final = {

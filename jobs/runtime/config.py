@@ -112,6 +112,7 @@ class Models(Section):
     nsfw_head: NameOrPath | None = None  # likewise
     violence: NameOrPath | None = None  # likewise
     speech: NameOrPath | None = "silero-vad"  # Silero's, inside its own wheel
+    shots: NameOrPath | None = "transnetv2"  # `make transnetv2` builds it
     device: Literal["auto", "cpu", "cuda"] = "auto"  # chosen: the GPU Spark assigned, else the CPU
 
     def by_task(self) -> dict[str, str]:
@@ -256,8 +257,9 @@ class Scoring(Section):
 class Video(Section):
     """How videos are cut into clips, and what one may take of the process that decodes it."""
 
-    # The detectors of `udfs.shots`: its own, and PySceneDetect's two; or clips of one length.
-    cut_by: Literal["robust", "content", "adaptive", "stride"] = "robust"
+    # The detectors of `udfs.shots`: its own, and PySceneDetect's two; a network; or clips of one
+    # length.
+    cut_by: Literal["robust", "content", "adaptive", "transnetv2", "stride"] = "robust"
     stride_s: float = Field(default=10.0, gt=0)  # cosmos-curate's, of clips of one length
     is_key_aligned: bool = False  # clips begin with key frames, to be cut without encoding anew
     min_clip_s: float = Field(default=2.0, ge=0)  # cosmos-curate's
@@ -473,6 +475,8 @@ class Config(Section):
         measured = {*self.signals.image, *self.signals.text}
         if self.video.hears_speech:
             measured.add("speech")
+        if self.video.cut_by == "transnetv2":
+            measured.add("shots")
         return {task: name for task, name in self.models.by_task().items() if task in measured}
 
     @field_validator("dumps")

@@ -29,6 +29,11 @@ def file(described: CardFile, folder: Path, spark: SparkSession | None) -> Model
     found = cards.model_file(described, folder)
     try:
         path = found.verified_path()
+    except FileNotFoundError as error:
+        raise ModelProblem(
+            f"{error.filename} is not there; build it (CONTRIBUTING.md lists `make minilm` and the"
+            " like), or restore it"
+        ) from error
     except (ModelMismatch, OSError) as error:
         raise ModelProblem(str(error)) from error
     if described.package or spark is None or str(spark.sparkContext.master).startswith("local"):

@@ -110,7 +110,8 @@ def test_every_problem_gets_its_line(refusal):
     assert sorted(lines) == [
         "ingest.max_pixels got 0; allowed greater than or equal to 1",
         "models got clp; did you mean clip? allowed clip, nsfw, language, text_area, faces,"
-        " sentence, toxicity, watermark, aesthetic, nsfw_head, violence, speech, device",
+        " sentence, toxicity, watermark, aesthetic, nsfw_head, violence, speech, shots,"
+        " device",
         "models.device got 'gpu'; allowed 'auto', 'cpu' or 'cuda'",
     ]
 
@@ -220,3 +221,19 @@ def test_kinds_of_samples_and_of_clips_are_asked_for_apart(load, refusal):
     assert "video without exact_clip" in refusal(SMALLEST, "dedup.clip_kinds=[video]")
     assert "dedup.kinds got kind video" in refusal(SMALLEST, "dedup.kinds=[video]")
     assert "dedup.clip_kinds got kind phash" in refusal(SMALLEST, "dedup.clip_kinds=[phash]")
+
+
+@pytest.mark.parametrize(
+    ("video", "tasks"),
+    [
+        ({}, {"speech"}),
+        ({"hears_speech": False}, set()),
+        ({"hears_speech": False, "cut_by": "transnetv2"}, {"shots"}),
+    ],
+)
+def test_models_of_videos_are_in_use_where_they_are_asked(video, tasks):
+    settings = config.Config(
+        warehouse="w", dumps=(config.Dump(name="a", path="b"),), video=config.Video(**video)
+    )
+
+    assert {"speech", "shots"} & settings.models_in_use().keys() == tasks
