@@ -37,6 +37,10 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Ope
             str | None,
             typer.Option(metavar="SQL", help="condition on silver.clips, e.g. 'NOT is_static'"),
         ] = None,
+        recipe: Annotated[
+            str | None,
+            typer.Option(metavar="NAME", help="the clips of gold.NAME, e.g. clips_high_quality"),
+        ] = None,
         how: Annotated[
             str, typer.Option(help="encoded: exactly the clip's frames; copied: not encoded anew")
         ] = "encoded",
@@ -63,6 +67,7 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Ope
             settings,
             folder,
             where=where,
+            recipe=recipe,
             how=how,  # type: ignore[arg-type]  # checked above
             has_stills=stills,
             shard_clips=shard_clips,

@@ -74,7 +74,7 @@ class Cut:
 
         Args:
             stream: the video.
-            video: `size_bytes`, `folder`, `key`, `caption` and `clips`.
+            video: `size_bytes`, `folder`, `key` and `clips`.
         """
         rows = video["clips"]
         spans = [
@@ -106,7 +106,7 @@ def _written(row: Mapping[str, Any], clip: Clip, video: Mapping[str, Any]) -> di
         clip,
         key=video["key"],
         clip_index=row["clip_index"],
-        caption=video["caption"],
+        caption=row["caption"],
         facts=row,
     )
     names = []

@@ -232,7 +232,7 @@ def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
         return
     if name in (CURATE_CLIPS, PUBLISH_CLIPS):
         # Made when the first clip is paired: most warehouses have none.
-        if planned.warehouse.exists(clip_pairs.TABLE):
+        if _has_clips(planned):
             decide = _curate_clips if name == CURATE_CLIPS else _publish_clips
             decide(planned, run_id)
         return
@@ -255,6 +255,10 @@ def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
         _check_samples(planned)
     if name == curate.NAME:
         _decide_again(planned, [planned.recipe], planned.pairs, run_id)
+
+
+def _has_clips(planned: Plan) -> bool:
+    return planned.warehouse.exists(clip_pairs.TABLE)
 
 
 def _curate_clips(planned: Plan, run_id: str) -> None:
@@ -445,6 +449,7 @@ def _record(
         recipe=planned.recipe,
         artifacts=artifacts,
         outcome=result,
+        clip_recipes=planned.clip_recipes if _has_clips(planned) else (),
     )
 
 

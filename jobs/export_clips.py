@@ -1,4 +1,4 @@
-"""Export clips: what a condition chooses of `silver.clips`, cut out of its videos into shards."""
+"""Export clips: what a recipe or a condition chooses, cut out of its videos into shards."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -15,7 +15,7 @@ from jobs.runtime.errors import ConfigError, NotFound
 from jobs.runtime.held import held
 from jobs.runtime.tables import Warehouse
 from jobs.sources.place import filesystem_of
-from schemas import clips, media, samples
+from schemas import clips, gold, gold_clips, media, samples
 from udfs.clip_record import SUCCESS
 
 # Chosen: of clips of 10 s in 2 MB a shard is 2 GB, about what is read at a time from a store.
@@ -40,40 +40,70 @@ class Exported:
     shards: int
 
 
-def videos_of(warehouse: Warehouse, signal_set: str, where: str | None) -> DataFrame:
+def videos_of(
+    warehouse: Warehouse, signal_set: str, *, where: str | None = None, recipe: str | None = None
+) -> DataFrame:
     """Videos with their chosen clips: `jobs.cut_clips.COLUMNS`, and `clips`, how many.
 
+    A clip's caption is that of the first sample that brought it; of those that a recipe keeps.
+
+    Args:
+        warehouse: holds the clips.
+        signal_set: whose clips, where no recipe says it.
+        where: a condition on columns of `silver.clips`; null: none.
+        recipe: its clips alone, with all their captions; null: all.
+
     Raises:
-        NotFound: there are no clips yet.
+        NotFound: there are no clips yet, or the recipe has published none.
         ConfigError: Spark cannot make sense of the condition.
     """
-    found = chosen(warehouse, clips.TABLE, signal_set, where)
-    facts = [f.name for f in clips.SIGNALS if f.name not in ("start_frame", "phash_runs")]
-    of_video = found.groupBy("media_sha256").agg(
-        F.sort_array(F.collect_list(F.struct("start_frame", *facts))).alias("clips")
-    )
+    if recipe is None:
+        found = chosen(warehouse, clips.TABLE, signal_set, where)
+        texts = [F.col("first.caption").alias("caption")]
+    else:
+        kept, signal_set = _published(warehouse, recipe)
+        found = chosen(warehouse, clips.TABLE, signal_set, where).join(kept, "clip_id")
+        texts = [F.col("caption"), F.col("captions")]
     first = (
         warehouse.read(samples.TABLE)
-        .join(of_video.select("media_sha256"), "media_sha256", "left_semi")
+        .join(found.select("media_sha256").distinct(), "media_sha256", "left_semi")
         .groupBy("media_sha256")
         .agg(F.min_by(F.struct("sample_id", "caption"), "ingest_ordinal").alias("first"))
+    )
+    facts = [f.name for f in clips.SIGNALS if f.name not in ("start_frame", "phash_runs")]
+    of_video = (
+        found.join(first, "media_sha256", "left")
+        .groupBy("media_sha256")
+        .agg(
+            F.sort_array(F.collect_list(F.struct("start_frame", *facts, *texts))).alias("clips"),
+            F.first("first.sample_id").alias("sample_id"),
+        )
     )
     place = [name for name in COLUMNS if name != "told"]
     told = F.struct(
         # A video whose samples are taken down meanwhile is named by its bytes.
-        F.coalesce("first.sample_id", F.col("media_sha256")).alias("key"),
-        F.col("first.caption").alias("caption"),
+        F.coalesce("sample_id", "media_sha256").alias("key"),
         "clips",
     )
-    return (
-        of_video.join(warehouse.read(media.TABLE).select(*place), "media_sha256")
-        .join(first, "media_sha256", "left")
-        .select(
-            *place,
-            F.to_json(told, {"ignoreNullFields": "false"}).alias("told"),
-            F.size("clips").alias("clips"),
-        )
+    return of_video.join(warehouse.read(media.TABLE).select(*place), "media_sha256").select(
+        *place,
+        F.to_json(told, {"ignoreNullFields": "false"}).alias("told"),
+        F.size("clips").alias("clips"),
     )
+
+
+def _published(warehouse: Warehouse, recipe: str) -> tuple[DataFrame, str]:
+    """Clips that a recipe keeps, each with the texts of the first sample, and their signal set."""
+    table = gold.table(recipe)
+    there = [name for name in warehouse.tables() if name.startswith(gold_clips.PREFIX)]
+    if table not in there:
+        names = ", ".join(name.removeprefix("gold.") for name in there) or "none yet"
+        raise NotFound(f"--recipe got {recipe}; published recipes of clips: {names}")
+    rows = warehouse.read(table)
+    of_sets = rows.select("clip_signal_set").distinct().head(1)  # gold holds those of one
+    first = F.min_by(F.struct("caption", "captions"), "ingest_ordinal").alias("first")
+    kept = rows.groupBy("clip_id").agg(first).select("clip_id", "first.*")
+    return kept, of_sets[0].clip_signal_set if of_sets else ""
 
 
 def run(
@@ -82,6 +112,7 @@ def run(
     folder: str,
     *,
     where: str | None = None,
+    recipe: str | None = None,
     how: How = "encoded",
     has_stills: bool = True,
     shard_clips: int = SHARD_CLIPS,
@@ -96,12 +127,14 @@ def run(
         config: names the signal set, and what a video may take.
         folder: that gets the shards; new, or empty.
         where: an SQL condition on columns of `silver.clips`; it may ask any table.
+        recipe: exactly the clips of its table of gold, of the signal set that it was published by;
+            null: any. With `where`, those of them that it holds for.
         how: "encoded" anew frame by frame, or "copied" from key frame to key frame.
         has_stills: with a JPEG of the frame in the middle; of encoded clips.
         shard_clips: most clips of a shard.
 
     Raises:
-        NotFound: there are no clips, or none is chosen.
+        NotFound: there are no clips, no such recipe has published any, or none is chosen.
         ConfigError: the folder holds something; or Spark cannot make sense of the condition.
     """
     if shard_clips < 1:
@@ -110,9 +143,13 @@ def run(
     if filesystem.get_file_info(fs.FileSelector(inside, allow_not_found=True)):
         raise ConfigError(f"the folder {folder} holds files; allowed a new one; choose another")
     of = score_videos.side(config)
-    videos = held(videos_of(warehouse, of.signal_set, where), clips=F.sum("clips"))
+    videos = held(
+        videos_of(warehouse, of.signal_set, where=where, recipe=recipe), clips=F.sum("clips")
+    )
     if not videos.rows:
-        raise NotFound("no clip is chosen; change --where, or the section video of the settings")
+        raise NotFound(
+            "no clip is chosen; change --where or --recipe, or the section video of the settings"
+        )
     parts = f"{inside}/{_PARTS}"
     filesystem.create_dir(parts)
     limits = score_videos.limits(config)

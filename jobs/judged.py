@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import ClassVar
 
 from pyspark.sql import DataFrame
@@ -27,7 +26,6 @@ class Judged(ABC):
         suffix: by which the names of their stages differ from those of pairs.
         table: whose rows are judged, one a sample and signal set.
         columns: of them, what the stage that decides reads.
-        gold: contract of their tables of gold.
         validate: checks a table of gold as it would be: of `jobs.runtime.quality`.
         scoring: signal sets of images and texts.
     """
@@ -36,7 +34,6 @@ class Judged(ABC):
     suffix: ClassVar[str]
     table: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
-    gold: ClassVar[ModuleType]
     validate: ClassVar[Callable[..., Verdict]]
 
     scoring: Scoring

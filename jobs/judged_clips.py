@@ -1,8 +1,7 @@
 """Clips as delivered, as recipes judge them: `silver.clip_pairs` with what was measured of each."""
 
 from dataclasses import dataclass
-from types import ModuleType
-from typing import ClassVar, Final
+from typing import Final
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -21,7 +20,7 @@ _BOTH: Final = ("clip_id", "clip_index")  # which clip it is, both tables say
 
 @dataclass(frozen=True)
 class Clips(Judged):
-    """Clips of videos that came with a text.
+    """Clips as delivered, of a signal set of clips and a scoring.
 
     Attributes:
         clip_signal_set: whose spans, and what was measured on them.
@@ -31,7 +30,6 @@ class Clips(Judged):
     suffix = "_clips"
     table = clip_pairs.TABLE
     columns = ("sample_id", "ingest_ordinal", "clip_id", *_PAIRED, "clip_signal_set")
-    gold: ClassVar[ModuleType] = gold_clips
     validate = staticmethod(quality.validate_gold_clips)
 
     clip_signal_set: str

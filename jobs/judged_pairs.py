@@ -1,8 +1,7 @@
 """Image-text samples, as recipes judge them: `silver.pairs` with the signals of both halves."""
 
 from dataclasses import dataclass
-from types import ModuleType
-from typing import ClassVar, Final
+from typing import Final
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -40,7 +39,6 @@ class Pairs(Judged):
         "image_signal_set",
         "text_signal_set",
     )
-    gold: ClassVar[ModuleType] = gold
     validate = staticmethod(quality.validate_gold)
 
     @property

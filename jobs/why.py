@@ -158,7 +158,8 @@ def _judged(warehouse: Warehouse, sample: Row) -> list[str]:
         .join(F.broadcast(of_video), "sample_id", "left_semi")
         .groupBy(*version, reason)
         .agg(F.count(F.lit(1)).alias("clips"), F.max("decided_at").alias("decided_at"))
-        .orderBy(F.max("decided_at").over(Window.partitionBy(*version)), *version, reason)
+        .withColumn("latest", F.max("decided_at").over(Window.partitionBy(*version)))
+        .orderBy("latest", *version, reason)
     )
     outcomes = groupby(counted.collect(), lambda row: f"{row.recipe} {row.recipe_version}")
     return [f"{name}: {', '.join(map(_counted, rows))}" for name, rows in outcomes]

@@ -37,10 +37,12 @@ class Shot:
     Attributes:
         frames: how long it is.
         dissolve: of these, frames in which it comes out of the shot before; 0: a cut.
+        is_still: the camera does not move, nor does anything else.
     """
 
     frames: int
     dissolve: int = 0
+    is_still: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Film:
 
 
 FILMS: Final = {
-    "cuts": Film((Shot(36), Shot(30), Shot(48)), has_sound=True),
+    "cuts": Film((Shot(36), Shot(30, is_still=True), Shot(48)), has_sound=True),
     "one shot": Film((Shot(60),)),
     "a dissolve": Film((Shot(40), Shot(44, dissolve=10), Shot(30))),
 }
@@ -161,12 +163,12 @@ def _frames(
         if place % 2:
             wide = wide.point(lambda level: level * _NIGHT)
         for number in range(shot.frames):
-            view = _view(wide, number)
+            view = _view(wide, 0 if shot.is_still else number)
             if before is not None and number < shot.dissolve:
                 share = (number + 1) / (shot.dissolve + 1)
                 view = (before * (1 - share) + view * share).astype(np.uint8)
             yield view
-        before = _view(wide, shot.frames - 1)
+        before = view
 
 
 def _view(wide: Image.Image, number: int) -> NDArray[np.uint8]:

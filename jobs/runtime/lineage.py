@@ -80,6 +80,7 @@ def record(
     recipe: Recipe,
     artifacts: Sequence[Path],
     outcome: Outcome,
+    clip_recipes: Sequence[Recipe] = (),
 ) -> None:
     """Close the cycle's run with everything known of it; never fails.
 
@@ -93,6 +94,7 @@ def record(
         recipe: the recipe that decided.
         artifacts: files to keep with the run.
         outcome: how the cycle ended.
+        clip_recipes: the recipes that decided on clips.
     """
 
     def write() -> None:
@@ -101,6 +103,7 @@ def record(
             "config": digest(config),
             "recipe": recipe.name,
             "recipe_version": recipe.version,
+            **{f"recipe_version.{each.name}": each.version for each in clip_recipes},
         }
         for stage, done in _by_stage(batches).items():
             _record_stage(client, run, config, stage, done, params)
@@ -112,14 +115,20 @@ def record(
         client.log_text(
             run.run_id, _without_logins(config.model_dump_json(indent=2)), "config.json"
         )
-        rules = [rule.model_dump(mode="json", exclude_none=True) for rule in recipe.rules]
-        client.log_dict(run.run_id, {"name": recipe.name, "rules": rules}, "recipe.json")
+        client.log_dict(run.run_id, _told(recipe), "recipe.json")
+        for each in clip_recipes:
+            client.log_dict(run.run_id, _told(each), f"recipe.{each.name}.json")
         for artifact in artifacts:
             client.log_artifact(run.run_id, str(artifact))
         client.set_terminated(run.run_id, "FINISHED" if outcome == "finished" else "FAILED")
 
     if run.is_tracked:
         _attempt(write, f"run {run.run_id} is not tracked to its end")
+
+
+def _told(recipe: Recipe) -> dict[str, Any]:
+    rules = [rule.model_dump(mode="json", exclude_none=True) for rule in recipe.rules]
+    return {"name": recipe.name, "rules": rules}
 
 
 def tracking_uri(config: Config) -> str:

@@ -169,6 +169,46 @@ def test_clips_are_chosen_by_sql_and_copied(films: Films, tmp_path: Path) -> Non
     assert len(again) == row["frames"]
 
 
+def test_the_clips_of_a_recipe_are_exactly_those_in_its_gold(films: Films, tmp_path: Path) -> None:
+    table, folder = "gold.clips_mine", tmp_path / "out"
+    films.warehouse.create(table)
+    heard = {"annotator": "subtitle:2", "language": "eng", "text": "Run!", "text_sha256": "t"}
+    text = {**heard, "clip_score": 0.2, "clip_score_max": 0.3}
+    kept = [
+        # Of two samples: the first of those that the recipe keeps says what the caption is.
+        {"clip_id": "film-0", "caption": "another film", "ingest_ordinal": 2**62 + 7},
+        {"clip_id": "film-0", "caption": "the film", "ingest_ordinal": 2**62, "captions": [text]},
+        {"clip_id": "film-2", "caption": "", "ingest_ordinal": 2**62 + 2},
+    ]
+    spans = {"end_ms": 1, "end_frame": 1}
+    signal_set = {"clip_signal_set": films.rows["film"][0]["signal_set"]}
+    append(films.warehouse, table, *({**spans, **signal_set, **row} for row in kept))
+    # Another configuration of clips does not matter: gold says whose they are.
+    video = films.config.video.model_copy(update={"sample_fps": 1.0})
+    config = films.config.model_copy(update={"video": video})
+
+    found = export_clips.run(films.warehouse, config, str(folder), recipe="clips_mine")
+
+    told, held = manifest(folder), read(folder)
+    assert (
+        found.clips == len(told) == films.warehouse.read(table).select("clip_id").distinct().count()
+    )
+    assert {row["status"] for row in told.values()} == {"success"}
+    first, last = (json.loads(held[told[f"film-{n}"]["key"]]["json"]) for n in (0, 2))
+    assert (first["caption"], first["captions"]) == ("the film", [text])
+    assert (last["caption"], last["captions"]) == ("", [])
+    with pytest.raises(NotFound, match=r"--recipe got clips_yours; .*: clips_mine"):
+        export_clips.run(films.warehouse, config, str(tmp_path / "no"), recipe="clips_yours")
+    with pytest.raises(NotFound, match="no clip is chosen"):
+        export_clips.run(
+            films.warehouse,
+            config,
+            str(tmp_path / "no"),
+            recipe="clips_mine",
+            where="clip_index = 1",
+        )
+
+
 def test_what_cannot_be_exported_is_said(films: Films, tmp_path: Path) -> None:
     def run(folder: Path = tmp_path / "out", **asked: Any) -> None:
         export_clips.run(films.warehouse, films.config, str(folder), **asked)

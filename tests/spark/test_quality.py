@@ -7,7 +7,7 @@ from pyspark.sql.types import StructField, StructType
 
 from jobs.runtime import quality
 from jobs.runtime.config import Quality
-from schemas import gold, samples
+from schemas import gold, gold_clips, samples
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SAMPLE = {
@@ -52,6 +52,20 @@ GOLD = {
     "run_id": "r",
 }
 NULLABLE = StructType([StructField(f.name, f.dataType) for f in gold.SCHEMA.fields])
+
+
+CLIP = {
+    **{name: GOLD[name] for name in ("media_sha256", "caption", "width_px", "height_px")},
+    "video_sample_id": "v",
+    "captions": [],
+    "start_ms": 0,
+    "end_ms": 1000,
+    "start_frame": 0,
+    "end_frame": 25,
+    "nsfw_score_max": 0.1,
+    "motion_score": 0.0,
+}
+NULLABLE_CLIP = StructType([StructField(f.name, f.dataType) for f in gold_clips.SCHEMA.fields])
 
 
 def failed(verdict):
@@ -177,3 +191,52 @@ def test_much_quarantine_in_bronze_is_a_warning_only(judge_samples):
     verdict = judge_samples({}, share=0.9)
     assert verdict.is_passed
     assert failed(verdict) == {"little of the input is quarantined"}
+
+
+@pytest.fixture
+def judge_clips(spark, tmp_path):
+    def judge(*changes):
+        rows = [
+            {**CLIP, "sample_id": f"s{number}", "clip_id": f"c{number}", **row}
+            for number, row in enumerate(changes)
+        ]
+        return quality.validate_gold_clips(
+            spark.createDataFrame(rows, NULLABLE_CLIP),
+            "gold.clips_test",
+            share_quarantined=0.0,
+            quality=Quality(),
+            docs=tmp_path,
+        )
+
+    return judge
+
+
+def test_good_clips_pass_with_a_text_or_without(judge_clips):
+    # A clip may be delivered by two samples.
+    verdict = judge_clips({}, {"clip_score": 0.3}, {"clip_id": "c0", "video_sample_id": "w"})
+    assert verdict.is_passed
+    assert failed(verdict) == set()
+
+
+def test_each_damage_to_clips_fails_the_gate(judge_clips):
+    damaged = {
+        "sample_id is unique": {"sample_id": "s0"},
+        "each clip of a sample is there once": {"clip_id": "c0"},
+        "clip_id is never missing": {"clip_id": None},
+        "video_sample_id is never missing": {"video_sample_id": None},
+        "media_sha256 is never missing": {"media_sha256": None},
+        "caption is never missing": {"caption": None},
+        "captions is never missing": {"captions": None},
+        "width_px is never missing": {"width_px": None},
+        "height_px is never missing": {"height_px": None},
+        "every clip has a length": {"end_ms": 0},
+        "every clip has frames": {"end_frame": 0},
+        "nsfw_score_max is never missing": {"nsfw_score_max": float("nan")},
+        "nsfw_score_max is not above its range": {"nsfw_score_max": 1.5},
+        "nsfw_score_max is not below its range": {"nsfw_score_max": -0.5},
+        "clip_score is not above its range": {"clip_score": 1.5},
+        "clip_score is not below its range": {"clip_score": -1.5},
+        "no clip moves less than not at all": {"motion_score": -1.0},
+    }
+    verdict = judge_clips({}, *damaged.values())
+    assert {result.expectation for result in verdict.failures} == damaged.keys()

@@ -10,7 +10,7 @@ import pytest
 
 from jobs import recipe as recipes
 from jobs.report import page as pages
-from jobs.report.measure import Answer, questions
+from jobs.report.measure import Answer, clip_outcomes, questions
 from jobs.report.page import Page, Thumbnail, is_unsafe, number, render, thresholds
 from jobs.runtime.cards import Card, CardFile
 from jobs.runtime.lineage import Run
@@ -163,6 +163,19 @@ def test_clips_are_shown_where_there_are_any(page):
     assert "Clips of videos" in shown
     assert "shot 7 21.5 1 2 0.05 11" in shown
     assert "Clips of videos" not in plain(render(page))
+
+
+def test_what_became_of_clips_is_shown_with_the_recipes_that_say_so(page):
+    recipe = recipes.load("clips_all", overrides={}, thresholds={})
+    rows = [("kept", 5), ("static", 2)]
+    rows = tuple({"recipe": recipe.name, "outcome": what, "clips": n} for what, n in rows)
+    answers = {**page.answers, "clip_outcomes": Answer(clip_outcomes([recipe]), rows)}
+    said = plain(render(replace(page, answers=answers, clip_recipes=[recipe])))
+
+    assert "clips_all kept 5 clips_all static 2" in said
+    assert "motion static static_fraction <= 0.9 reject NeMo Curator" in said
+    assert f"(recipe, recipe_version) IN (('clips_all', '{recipe.version}'))" in said
+    assert "What became of clips" not in plain(render(page))
 
 
 def test_videos_are_a_term_of_the_sum(page):
