@@ -31,6 +31,7 @@ class Clips(Judged):
     table = clip_pairs.TABLE
     columns = ("sample_id", "ingest_ordinal", "clip_id", *_PAIRED, "clip_signal_set")
     validate = staticmethod(quality.validate_gold_clips)
+    may_be_empty = True
 
     clip_signal_set: str
 

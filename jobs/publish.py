@@ -91,6 +91,9 @@ def _publish(batch: Batch, config: Config, recipe: Recipe, judged: Judged, docs:
     table = gold.table(recipe.name)
     read = batch.warehouse.read
     current = read(table)
+    if judged.may_be_empty and batch.frame.isEmpty() and current.isEmpty():
+        log.info("%s: %s keeps nothing yet", batch.stage, recipe.name)
+        return Outcome(rows_in=0, rows_kept=0)
     staying = current.where(
         (F.col("recipe_version") == recipe.version) & (F.col("signal_set") == judged.signal_set)
     ).join(batch.frame.select("sample_id"), "sample_id", "left_semi")
