@@ -7,6 +7,7 @@ import pytest
 from jobs.runtime import config
 from jobs.runtime.errors import ConfigError
 from jobs.sources.formats import FORMATS
+from udfs.clip_match import LEAST_SIMILARITY
 
 SMALLEST = "warehouse: tables\ndumps: [{name: crawl, path: tars}]\n"
 
@@ -209,3 +210,13 @@ def test_a_loaded_configuration_cannot_be_changed(load):
 def test_every_format_can_be_configured_and_no_other():
     allowed = get_args(config.Dump.model_fields["format"].annotation)
     assert set(allowed) == set(FORMATS)
+
+
+def test_kinds_of_samples_and_of_clips_are_asked_for_apart(load, refusal):
+    asked = load(SMALLEST).dedup
+    assert asked.clip_kinds == ("exact_clip", "video")
+    assert asked.least_similarity("video") == asked.video.threshold == LEAST_SIMILARITY
+    assert load(SMALLEST, "dedup.clip_kinds=[]").dedup.clip_kinds == ()
+    assert "video without exact_clip" in refusal(SMALLEST, "dedup.clip_kinds=[video]")
+    assert "dedup.kinds got kind video" in refusal(SMALLEST, "dedup.kinds=[video]")
+    assert "dedup.clip_kinds got kind phash" in refusal(SMALLEST, "dedup.clip_kinds=[phash]")
