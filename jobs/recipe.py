@@ -33,7 +33,6 @@ from jobs.vocabulary import (
     Vocabulary,
 )
 from schemas import coreset, decisions, gold_clips
-from schemas.duplicate_kinds import CLIP_KINDS
 
 BELOW: Final = "below"
 BOUNDS: Final = {"min": ">=", "above": ">", "max": "<=", "below": "<"}  # field -> what is kept
@@ -247,14 +246,16 @@ def require_searches(recipe: Recipe, searched: Dedup) -> None:
         ConfigError: a kind that is not searched for, or a similarity below the search's own bound:
             such links were never kept.
     """
+    key = "clip_kinds" if recipe.of == "clips" else "kinds"
+    kinds = getattr(searched, key)
     for rule in recipe.rules:
         kind = rule.vocabulary.duplicates.get(rule.signal)
         if kind is None:
             continue
-        if kind not in (*searched.kinds, *CLIP_KINDS):
+        if kind not in kinds:
             raise ConfigError(
-                f"rule {rule.name} got signal {rule.signal}; allowed those of dedup.kinds"
-                f" ({', '.join(searched.kinds)}); add {kind} there, or leave the rule out"
+                f"rule {rule.name} got signal {rule.signal}; allowed those of dedup.{key}"
+                f" ({', '.join(kinds)}); add {kind} there, or leave the rule out"
             )
         least = searched.least_similarity(kind)
         if rule.below is not None and rule.below < least:

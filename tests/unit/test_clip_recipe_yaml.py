@@ -197,5 +197,8 @@ def test_verdicts_of_clips_are_asked_for() -> None:
         ("exact_clip",),
         ("exact_clip", "video"),
     ]
-    for tier in resolved():
-        recipe.require_searches(tier, Dedup())
+    only_exact = Dedup(clip_kinds=("exact_clip",))
+    broad, narrow = resolved()
+    recipe.require_searches(broad, only_exact)
+    with pytest.raises(ConfigError, match="rule near got signal duplicate_video; allowed those of"):
+        recipe.require_searches(narrow, only_exact)
