@@ -221,7 +221,6 @@ def test_kinds_of_samples_and_of_clips_are_asked_for_apart(load, refusal):
     assert "video without exact_clip" in refusal(SMALLEST, "dedup.clip_kinds=[video]")
     assert "dedup.kinds got kind video" in refusal(SMALLEST, "dedup.kinds=[video]")
     assert "dedup.clip_kinds got kind phash" in refusal(SMALLEST, "dedup.clip_kinds=[phash]")
-<<<<<<< HEAD
 
 
 @pytest.mark.parametrize(
@@ -238,5 +237,3 @@ def test_models_of_videos_are_in_use_where_they_are_asked(video, tasks):
     )
 
     assert {"speech", "shots"} & settings.models_in_use().keys() == tasks
-=======
->>>>>>> video_c
