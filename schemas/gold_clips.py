@@ -18,7 +18,7 @@ from schemas import clip_pairs
 from schemas.field import field
 
 PREFIX: Final = "gold.clips_"  # names of recipes of clips begin so, behind the dot
-TABLE: Final = "gold.{recipe}"
+TABLE: Final = PREFIX + "{rest}"  # `gold.table` of a recipe: `rest` is its name without `clips_`
 GRAIN: Final = "one kept clip of one sample"
 KEY: Final = ("sample_id",)
 SCHEMA: Final = StructType(
