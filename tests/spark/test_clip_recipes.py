@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs import cycle, recipe_diff, status, why
+from jobs import cycle, recipe_diff, score_videos, status, why
 from jobs.cycle import CURATE_CLIPS, PUBLISH_CLIPS, Plan
 from jobs.recipe import Recipe, load
 from jobs.runtime.config import Config, Dump, Quality
@@ -99,7 +99,7 @@ class Delivered:
         config = Config(warehouse=str(root), dumps=(Dump(name="d", path=str(root)),))
         default = load("default", overrides={}, thresholds={"clip_score": 0.2})
         warehouse = Warehouse(spark, str(root))
-        self.plan = Plan(config, warehouse, SCORING, default, tiers())
+        self.plan = Plan(config, warehouse, SCORING, score_videos.side(config), default, tiers())
         self.warehouse = warehouse
         create_all(warehouse, default.name)
         warehouse.create(clips.TABLE)
