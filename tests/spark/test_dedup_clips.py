@@ -107,7 +107,7 @@ def test_the_same_clip_under_two_samples_and_two_signal_sets(
     )
     before = tables.warehouse.version(clip_index.TABLE)
     # Measured anew, an old clip has two rows by which it is named.
-    again = Clip(ordinal=0, content="a", hashes=whole, signal_set="other")
+    again = Clip(ordinal=1, content="b", hashes=near, signal_set="other")
     tables.put([again])
     late = Clip(ordinal=3, content="b", hashes=near)
     tables.arrive(late)
