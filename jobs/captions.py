@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.pair_clips import AS_DELIVERED
 from jobs.runtime import streams
 from jobs.runtime.errors import ConfigError, NotFound
 from jobs.runtime.held import held
@@ -108,10 +109,11 @@ def add(
         NotFound: there are no clips.
         CheckpointBusy: another process adds captions of the annotator.
     """
-    if not _ANNOTATOR.fullmatch(annotator) or annotator == TITLE:
+    if not _ANNOTATOR.fullmatch(annotator) or annotator in (TITLE, AS_DELIVERED):
         raise ConfigError(
             f"--annotator got {annotator}; allowed a-z, 0-9, '.', '_' and '-', a letter or digit"
-            f" first, at most 64, and not {TITLE}, which is the video's own; choose another"
+            f" first, at most 64, and neither {TITLE}, which is the video's own, nor"
+            f" {AS_DELIVERED}, what it came with; choose another"
         )
     if not warehouse.exists(clips.TABLE):
         raise NotFound(f"no clips in {warehouse.root} yet; run `sluice run` first")

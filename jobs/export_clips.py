@@ -15,7 +15,7 @@ from jobs.runtime.errors import ConfigError, NotFound
 from jobs.runtime.held import held
 from jobs.runtime.tables import Warehouse
 from jobs.sources.place import filesystem_of
-from schemas import clips, gold, gold_clips, media, samples
+from schemas import captions, clip_pairs, clips, gold, gold_clips, media, samples
 from udfs.clip_record import SUCCESS
 
 # Chosen: of clips of 10 s in 2 MB a shard is 2 GB, about what is read at a time from a store.
@@ -101,9 +101,31 @@ def _published(warehouse: Warehouse, recipe: str) -> tuple[DataFrame, str]:
         raise NotFound(f"--recipe got {recipe}; published recipes of clips: {names}")
     rows = warehouse.read(table)
     of_sets = rows.select("clip_signal_set").distinct().head(1)  # gold holds those of one
+    signal_set = of_sets[0].clip_signal_set if of_sets else ""
     first = F.min_by(F.struct("caption", "captions"), "ingest_ordinal").alias("first")
     kept = rows.groupBy("clip_id").agg(first).select("clip_id", "first.*")
-    return kept, of_sets[0].clip_signal_set if of_sets else ""
+    if warehouse.exists(captions.TABLE):
+        kept = _with_later(kept, warehouse.read(captions.TABLE), signal_set)
+    return kept, signal_set
+
+
+def _with_later(kept: DataFrame, every: DataFrame, signal_set: str) -> DataFrame:
+    """Kept clips with captions too that were added since they were paired, without scores."""
+    known = {"annotator", "language", "text", "text_sha256"}
+    caption = F.struct(
+        *(
+            (F.col(f.name) if f.name in known else F.lit(None).cast(f.dataType)).alias(f.name)
+            for f in clip_pairs.CAPTION
+        )
+    )
+    of_set = every.where(F.col("signal_set") == signal_set)
+    of_clip = of_set.groupBy("clip_id").agg(F.sort_array(F.collect_list(caption)).alias("every"))
+    later = F.expr(
+        "filter(coalesce(every, array()),"
+        " e -> NOT exists(captions, c -> c.annotator = e.annotator))"
+    )
+    joined = kept.join(of_clip, "clip_id", "left")
+    return joined.withColumn("captions", F.concat("captions", later)).drop("every")
 
 
 def run(

@@ -27,6 +27,11 @@ from tests.videos import video
 SIDES_PX: Final = (260, 200)
 SHARDS: Final = ("a.tar", "b.tar.gz", "c.tar")
 Item = tuple[File, ...]  # an image and its text, or less
+# Its video is shorter than clips are, and stands still.
+_EVERY_CLIP: Final = {
+    "name": "clips_all",
+    "overrides": {"length": {"min": 0}, "motion": {"max": 1}},
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ def config(folder: Path, dump: Path, *, shards_per_batch: int = 1) -> Path:
         "warehouse": "warehouse",
         "dumps": [{"name": "three", "path": str(dump)}],
         "recipe": {"overrides": {"shorter_side": {"min": 64}}},
+        "video": {"recipes": [_EVERY_CLIP]},
         "quality": {"max_quarantined_share": 0.5},
         "spark": {"master": "local[2]", "shuffle_partitions": 2, "conf": small_spark.CONF},
         "ingest": {"shards_per_batch": shards_per_batch},

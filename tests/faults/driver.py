@@ -13,11 +13,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import pyarrow as pa
 
-from jobs import cycle, report, score_images, scoring
+from jobs import cycle, report, score_images, score_videos, scoring
 from jobs.runtime import dumps, lineage, streams
 from jobs.runtime.config import Config, load
 from jobs.runtime.lineage import Run
@@ -91,10 +92,14 @@ def _is_whole(file: Path) -> bool:
     return file.read_bytes().endswith(PARQUET_END)
 
 
-def inside_the_image_operator(strike: Strike) -> None:  # noqa: ARG001 - the worker strikes
-    """Strike from the Python worker, when it has given its first scored images away."""
-    real = score_images.transform
-    score_images.transform = lambda images, score: real(images, _deadly(score))
+def inside_the_operator(stage: ModuleType) -> Point:
+    """Strike from the Python worker, when it has given the first of what it scored away."""
+
+    def install(strike: Strike) -> None:  # noqa: ARG001 - the worker strikes
+        real = stage.transform
+        stage.transform = lambda rows, score: real(rows, _deadly(score))  # type: ignore[attr-defined]
+
+    return install
 
 
 def _deadly(score: scoring.Score) -> scoring.Score:
@@ -141,10 +146,51 @@ POINTS: Final[dict[str, tuple[str, Point]]] = {
         "ingest",
         after(Warehouse, "remove", lambda _, folder: folder.endswith("ingest")),
     ),
-    "images are being scored": ("score_images", inside_the_image_operator),
+    "a video is being decoded": ("score_videos", inside_the_operator(score_videos)),
+    "a video is decoded and nothing committed": (
+        "score_videos",
+        before(Batch, "append", _of("score_videos", "silver.clips")),
+    ),
+    "data files of clips are written and not committed": (
+        "score_videos",
+        between_data_and_commit("score_videos", "silver.clips", 0),
+    ),
+    "clips are committed and key frames not": (
+        "score_videos",
+        before(Batch, "append", _of("score_videos", "silver.keyframes")),
+    ),
     "clips are committed and their videos not": (
         "score_videos",
         before(Batch, "append", _of("score_videos", "silver.video_signals")),
+    ),
+    "videos are committed and the ledger not": (
+        "score_videos",
+        before(Batch, "append", _of("score_videos", "ops.batches")),
+    ),
+    "images are being scored": ("score_images", inside_the_operator(score_images)),
+    "key frames are scored and the ledger not written": (
+        "score_keyframes",
+        before(Batch, "append", _of("score_keyframes", "ops.batches")),
+    ),
+    "clips are paired and the ledger not written": (
+        "pair_clips",
+        before(Batch, "append", _of("pair_clips", "ops.batches")),
+    ),
+    "hashes of clips are indexed and verdicts not committed": (
+        "dedup_clips",
+        before(Batch, "append", _of("dedup_clips", "silver.duplicates")),
+    ),
+    "the ledger of clips' verdicts is written and the checkpoint not": (
+        "dedup_clips",
+        after(streams, "process", lambda batch, _work: batch.stage == "dedup_clips"),
+    ),
+    "clips are decided on and the ledger not written": (
+        "curate_clips",
+        before(Batch, "append", _of("curate_clips", "ops.batches")),
+    ),
+    "gold of clips is committed and the ledger not": (
+        "publish_clips",
+        before(Batch, "append", _of("publish_clips", "ops.batches")),
     ),
     "pairs are committed and quarantine not": (
         "pair",

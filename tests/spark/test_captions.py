@@ -147,7 +147,7 @@ def test_a_kill_before_the_ledger_is_mended(
     assert captioned.ledger("model-3") == [(0, 1, 1), (1, 1, 1)]
 
 
-@pytest.mark.parametrize("name", ["title", "subtitle:1", "", "Ä", "a" * 65])
+@pytest.mark.parametrize("name", ["title", "sample", "subtitle:1", "", "Ä", "a" * 65])
 def test_names_of_annotators_are_plain(captioned: Captioned, name: str) -> None:
     with pytest.raises(ConfigError, match="allowed a-z"):
         captions.add(

@@ -20,7 +20,7 @@ from jobs import clips_cli, export_clips, score_videos
 from jobs.runtime.config import Config, Dump
 from jobs.runtime.errors import ConfigError, NotFound
 from jobs.runtime.tables import Warehouse
-from schemas import clips, media, samples
+from schemas import captions, clips, media, samples
 from tests import rendered_scenes
 from tests.told_rows import append
 from udfs.video_frames import Frame, decoded
@@ -183,6 +183,12 @@ def test_the_clips_of_a_recipe_are_exactly_those_in_its_gold(films: Films, tmp_p
     spans = {"end_ms": 1, "end_frame": 1}
     signal_set = {"clip_signal_set": films.rows["film"][0]["signal_set"]}
     append(films.warehouse, table, *({**spans, **signal_set, **row} for row in kept))
+    # Added since; what was there at the pairing stands with its score.
+    films.warehouse.create(captions.TABLE)
+    told_since = {"annotator": "me", "language": None, "text": "A film.", "text_sha256": "u"}
+    of_set = {"signal_set": films.rows["film"][0]["signal_set"], "clip_id": "film-0"}
+    append(films.warehouse, captions.TABLE, *({**of_set, **one} for one in (heard, told_since)))
+    later = {**told_since, "clip_score": None, "clip_score_max": None}
     # Another configuration of clips does not matter: gold says whose they are.
     video = films.config.video.model_copy(update={"sample_fps": 1.0})
     config = films.config.model_copy(update={"video": video})
@@ -195,7 +201,7 @@ def test_the_clips_of_a_recipe_are_exactly_those_in_its_gold(films: Films, tmp_p
     )
     assert {row["status"] for row in told.values()} == {"success"}
     first, last = (json.loads(held[told[f"film-{n}"]["key"]]["json"]) for n in (0, 2))
-    assert (first["caption"], first["captions"]) == ("the film", [text])
+    assert (first["caption"], first["captions"]) == ("the film", [text, later])
     assert (last["caption"], last["captions"]) == ("", [])
     with pytest.raises(NotFound, match=r"--recipe got clips_yours; .*: clips_mine"):
         export_clips.run(films.warehouse, config, str(tmp_path / "no"), recipe="clips_yours")
