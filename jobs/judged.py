@@ -27,8 +27,8 @@ class Judged(ABC):
         table: whose rows are judged, one a sample and signal set.
         columns: of them, what the stage that decides reads.
         validate: checks a table of gold as it would be: of `jobs.runtime.quality`.
-        may_be_empty: a recipe that keeps nothing yet is no failure: of several tiers the narrowest
-            may have to wait for its first.
+        may_be_empty: a recipe that keeps nothing new is not looked at by the gate: of several tiers
+            the narrowest may have to wait for its first.
         scoring: signal sets of images and texts.
     """
 

@@ -12,6 +12,7 @@ from jobs.recipe import Recipe
 from jobs.runtime import quality, streams
 from jobs.runtime.config import Config
 from jobs.runtime.errors import GateFailed
+from jobs.runtime.held import held
 from jobs.runtime.quality import Verdict
 from jobs.runtime.streams import Batch, Outcome
 from jobs.runtime.tables import Warehouse
@@ -91,17 +92,20 @@ def _publish(batch: Batch, config: Config, recipe: Recipe, judged: Judged, docs:
     table = gold.table(recipe.name)
     read = batch.warehouse.read
     current = read(table)
-    if judged.may_be_empty and batch.frame.isEmpty() and current.isEmpty():
-        log.info("%s: %s keeps nothing yet", batch.stage, recipe.name)
-        return Outcome(rows_in=0, rows_kept=0)
     staying = current.where(
         (F.col("recipe_version") == recipe.version) & (F.col("signal_set") == judged.signal_set)
     ).join(batch.frame.select("sample_id"), "sample_id", "left_semi")
-    joining = judged.published(
-        batch.warehouse, batch.frame.join(staying.select("sample_id"), "sample_id", "left_anti")
-    ).localCheckpoint()
+    joining = held(
+        judged.published(
+            batch.warehouse, batch.frame.join(staying.select("sample_id"), "sample_id", "left_anti")
+        )
+    )
+    left = current.count() - staying.count()
+    if judged.may_be_empty and not (joining.rows or left):
+        log.info("%s: %s keeps nothing new", batch.stage, recipe.name)
+        return Outcome(rows_in=batch.frame.count(), rows_kept=current.count())
     verdict = judged.validate(
-        staying.select(*joining.columns).unionByName(joining),
+        staying.select(*joining.frame.columns).unionByName(joining.frame),
         table,
         share_quarantined=quality.quarantined_share(
             read(samples.TABLE), batch.warehouse.standing()
@@ -110,14 +114,13 @@ def _publish(batch: Batch, config: Config, recipe: Recipe, judged: Judged, docs:
         docs=docs,
     )
     require(verdict)
-    stamped = batch.stamped(joining, at="published_at")
-    joined, left = joining.count(), current.count() - staying.count()
+    stamped = batch.stamped(joining.frame, at="published_at")
     if left:
         kept = staying.unionByName(stamped.select(*staying.columns))
         batch.replace(kept, table, key="sample_id", changed=("recipe_version", "signal_set"))
-    elif joined:
+    elif joining.rows:
         batch.append(stamped, table)
-    log.info("%s: %s, %d rows written, %d left or replaced", batch.stage, table, joined, left)
+    log.info("%s: %s, %d rows written, %d left or replaced", batch.stage, table, joining.rows, left)
     return Outcome(rows_in=batch.frame.count(), rows_kept=read(table).count())
 
 

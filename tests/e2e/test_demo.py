@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from jobs import cycle, recipe_diff, why
 from jobs.__main__ import app
-from jobs.demo import films, truth
+from jobs.demo import films, footage, truth
 from jobs.runtime.errors import GateFailed
 from tests.e2e.conftest import Demo, versions
 
@@ -137,7 +137,8 @@ def test_copies_share_their_bytes_and_leave_one_survivor(
 
     assert media.count() == media.select("media_sha256").distinct().count()
     assert media.count() == read("bronze.samples").select("media_sha256").distinct().count()
-    assert signals.count() == media.where("mime LIKE 'image/%'").count()
+    shown = read("silver.keyframes").select("media_sha256").distinct().count()
+    assert signals.count() == media.where("mime LIKE 'image/%'").count() + shown
     copies = [p for p in planted if p["group"] in ("exact_copy", "media_copy")]
     assert Counter(p["group"] for p in copies) == {"exact_copy": 30, "media_copy": 30}
     by_key = {p["sample_key"]: fates[entry(p)][0] for p in planted if p["sample_key"]}
@@ -187,11 +188,47 @@ def test_films_become_clips_that_begin_at_their_cuts(
         assert len(found) == row["clips"]
         assert {clip.start_frame for clip in found} >= {0, *p["cuts"]}
     (story,) = why.explain(demo.plan.warehouse, row["sample_id"])
-    assert story.fate == f"cut into {row['clips']} clips; not decided yet"
+    assert story.fate.startswith(f"cut into {row['clips']} clips; clips_all ")
     assert [table for table, _ in story.steps].count("silver.clips") == row["clips"]
     broken = next(p for p in planted if p["error_class"] == "no_frames")
     (story,) = why.explain(demo.plan.warehouse, fates[entry(broken)][0]["sample_id"])
     assert story.fate == "quarantined: no_frames (score_videos)"
+
+
+def test_a_copied_shot_stands_behind_the_one_it_was_copied_from(demo: Demo) -> None:
+    read = demo.plan.warehouse.read
+    names = read("bronze.samples").selectExpr("sample_id AS video_sample_id", "sample_key")
+    spans = read("silver.clips").select("clip_id", "start_frame")
+    told = read("silver.clip_pairs").join(names, "video_sample_id").join(spans, "clip_id")
+    clips = {row.sample_id: row for row in told.collect()}
+    copied = [row for row in clips.values() if row.sample_key == "footage_copy"]
+    verdicts = {
+        row.sample_id: row
+        for row in read("silver.duplicates").where("kind = 'video' AND is_duplicate").collect()
+    }
+
+    (copy,) = copied
+    original = clips[verdicts[copy.sample_id].representative_id]
+    assert (original.sample_key, original.start_frame) == ("footage", footage.CUTS[-1])
+    # The broad tier keeps it, the narrow one knows what it is.
+    reasons = {
+        row.recipe: {reason.reason for reason in row.reasons}
+        for row in read("ops.decisions").where(F.col("sample_id") == copy.sample_id).collect()
+    }
+    assert reasons["clips_all"] == set()
+    assert "duplicate_near" in reasons["clips_high_quality"]
+
+
+def test_gold_of_clips_is_what_its_recipe_keeps(demo: Demo) -> None:
+    read = demo.plan.warehouse.read
+    for recipe in ("clips_all", "clips_high_quality"):
+        kept = read("ops.decisions").where((F.col("recipe") == recipe) & F.col("is_kept"))
+        published = read(f"gold.{recipe}")
+        assert {row.sample_id for row in published.select("sample_id").collect()} == {
+            row.sample_id for row in kept.select("sample_id").collect()
+        }
+        assert published.where("nsfw_score_max IS NULL").isEmpty()
+    assert 0 < read("gold.clips_high_quality").count() < read("gold.clips_all").count()
 
 
 def test_every_batch_adds_up_and_so_does_the_whole(demo: Demo) -> None:
