@@ -303,9 +303,11 @@ def test_a_diff_names_the_clips_that_move(delivered: Delivered) -> None:
 
 def test_a_refusal_of_one_recipe_does_not_hinder_another(delivered: Delivered) -> None:
     # Another version of both, so that there is something to publish.
-    first, second = tiers(sharpness={"min": 41})
+    first, second = tiers(sharpness={"min": 6})
     changed = replace(second, name="clips_narrow"), replace(first, name="clips_broad")
-    config = delivered.plan.config.model_copy(update={"quality": Quality(min_rows=2)})
+    config = delivered.plan.config.model_copy(
+        update={"quality": Quality(min_rows=len(KEPT["clips_all"]))}
+    )
     planned = replace(delivered.plan, config=config, clip_recipes=changed)
     delivered.run(CURATE_CLIPS, planned=planned)
     assert {row.name for row in changed} <= {
