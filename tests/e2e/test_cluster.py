@@ -16,7 +16,6 @@ TASK_GPU = "spark.task.resource.gpu.amount"
 ONE_GPU = {"spark.executor.resource.gpu.amount": "1"}
 
 
-@pytest.mark.timeout(1200)  # what it compares with is made first
 def test_a_cluster_that_has_only_the_zip_makes_the_gold_of_one_machine(
     uninterrupted: Uninterrupted, spark: SparkSession, tmp_path: Path
 ) -> None:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
@@ -65,7 +64,6 @@ def await_in_gold(shard: str, warehouse: Warehouse, process: subprocess.Popen[by
         time.sleep(0.2)
 
 
-@pytest.mark.timeout(1200)  # what it compares with is made first
 def test_shards_dropped_in_one_by_one_reach_gold_while_others_ask(
     uninterrupted: Uninterrupted, spark: SparkSession, tmp_path: Path
 ) -> None:
