@@ -216,7 +216,7 @@ def untracked(_config: Config, *, command: str) -> Run:  # noqa: ARG001 - as `li
     return Run(uuid.uuid4().hex, is_tracked=False)
 
 
-def unwritten(*_: Any, folder: Path) -> Path:
+def unwritten(*_: Any, folder: Path, **_named: Any) -> Path:
     """A report of nothing."""
     folder.mkdir(exist_ok=True)
     return folder / "index.html"
