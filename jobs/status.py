@@ -72,6 +72,8 @@ def _behind(planned: Plan) -> dict[str, int]:
 
 
 def _versions_behind(warehouse: Warehouse, stage: Stage) -> int:
+    if not stage.is_fed(warehouse):
+        return 0
     ledger = warehouse.read(batches.TABLE)
     row = (
         ledger.where((F.col("stage") == stage.name) & (F.col("checkpoint") == stage.checkpoint))

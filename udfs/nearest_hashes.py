@@ -61,9 +61,12 @@ def nearest(
 
 
 def _found(near: NearHashes, hashes: np.ndarray, ids: np.ndarray, most: int) -> Iterator[Nearest]:
-    """Blocks of ids near the batch's rows; of equal hashes the least ids."""
+    """Blocks of ids near the batch's rows; of equal hashes the least ids, each once."""
     order = np.lexsort((ids, hashes))
     hashes, ids = hashes[order], ids[order]
+    is_new = np.ones(len(ids), bool)
+    is_new[1:] = (hashes[1:] != hashes[:-1]) | (ids[1:] != ids[:-1])
+    hashes, ids = hashes[is_new], ids[is_new]
     starts = np.flatnonzero(np.diff(hashes, prepend=hashes[:1] ^ 1))
     sizes = np.diff(starts, append=len(hashes))
     for found in near.near(hashes[starts], np.arange(len(starts))):

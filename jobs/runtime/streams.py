@@ -249,6 +249,11 @@ class Stage:
     breaker: Breaker = NEVER
     needs: Sequence[str] = ()
 
+    def is_fed(self, warehouse: Warehouse) -> bool:
+        """Whether its source and what it needs have been created."""
+        tables = (self.source, *self.needs)
+        return all(warehouse.exists(table) for table in tables if table in ON_DEMAND)
+
 
 def run(warehouse: Warehouse, stage: Stage, *, run_id: str) -> int:
     """Process everything the stage has not seen, then return the number of batches.
@@ -258,7 +263,7 @@ def run(warehouse: Warehouse, stage: Stage, *, run_id: str) -> int:
         BreakerOpen: too much of a batch, now in the ledger, went wrong in one way.
         SluiceError: what the stage's own code raised.
     """
-    if not all(warehouse.exists(t) for t in (stage.source, *stage.needs) if t in ON_DEMAND):
+    if not stage.is_fed(warehouse):
         return 0
     folder = f"{warehouse.root}/_checkpoints/{stage.name}/{stage.checkpoint}"
     with exclusive(folder):

@@ -49,6 +49,12 @@ def test_the_nearest_whatever_the_blocks(batch, streamed, radius, most, size) ->
     )
 
 
+def test_an_id_that_shows_a_hash_twice_takes_the_room_of_one() -> None:
+    found = nearest(np.array([0]), [(np.zeros(3, np.int64), np.array([5, 5, 6]))], radius=0, most=2)
+
+    assert (found.ids.tolist(), found.left_off) == ([5, 6], 0)
+
+
 def test_what_many_share_is_never_held_at_once(monkeypatch) -> None:
     monkeypatch.setattr(nearest_hashes, "_PENDING", 100)
     longest = 0
