@@ -35,7 +35,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         spark=Spark(
             master="local[2]",
             shuffle_partitions=2,
-            conf={"spark.sql.warehouse.dir": str(folder / "spark-warehouse"), **small_spark.CONF},
+            conf={"spark.sql.warehouse.dir": str(folder / "spark-warehouse"), **small_spark.LONG},
         ),
     )
     started = session(config, app="tests")

@@ -294,14 +294,11 @@ def enter(
             for i, row in enumerate(chunk)
         ]
         frame = warehouse.spark.createDataFrame(numbered, shards.SCHEMA).coalesce(1)
-        (
-            conform(frame, shards.TABLE)
-            .write.format("delta")
-            .mode("append")
-            .option("maxRecordsPerFile", shards_per_batch)
-            .option("txnAppId", "discover")
-            .option("txnVersion", ordinal)
-            .save(warehouse.path(shards.TABLE))
+        warehouse.append(
+            conform(frame, shards.TABLE),
+            shards.TABLE,
+            by=("discover", ordinal),
+            max_rows_per_file=shards_per_batch,
         )
         ordinal += len(chunk)
     return ordinal - start

@@ -139,22 +139,20 @@ class Batch:
         frame: DataFrame,
         table: str,
         *,
-        max_rows_per_file: int | None = None,
+        max_rows_per_file: int = 0,
         sort_by: Sequence[str] = (),
     ) -> None:
         """Append once, however often the batch is replayed. At most one append a table."""
         rows = conform(frame, table)
         if sort_by:
             rows = rows.sortWithinPartitions(*sort_by)
-        writer = rows.write.format("delta").mode("append")
-        if max_rows_per_file is not None:
-            writer = writer.option("maxRecordsPerFile", max_rows_per_file)
-        (
-            writer.option("txnAppId", self._application(table))
-            .option("txnVersion", self.batch_id)
-            .option("userMetadata", self.metadata())
-            .save(self.warehouse.path(table))
-        )
+        with self._signed():
+            self.warehouse.append(
+                rows,
+                table,
+                by=(self._application(table), self.batch_id),
+                max_rows_per_file=max_rows_per_file,
+            )
 
     def has_appended(self, table: str) -> bool:
         """Whether an attempt at this batch, killed since, has appended to the table."""
@@ -343,8 +341,7 @@ def process(
         LedgerMismatch: its rows do not add up.
         BreakerOpen: too much of it went wrong in one way; it is in the ledger all the same.
     """
-    ledger = batch.warehouse.read(batches.TABLE)
-    if not ledger.where(F.col("batch") == batch.name).isEmpty():
+    if batch.has_appended(batches.TABLE):
         return
     started_at, clock = datetime.now(UTC), time.monotonic()
     log.info("%s: batch %d …", batch.stage, batch.batch_id)
