@@ -92,18 +92,19 @@ def _publish(batch: Batch, config: Config, recipe: Recipe, judged: Judged, docs:
     table = gold.table(recipe.name)
     read = batch.warehouse.read
     current = read(table)
+    kept = held(batch.frame)
     staying = current.where(
         (F.col("recipe_version") == recipe.version) & (F.col("signal_set") == judged.signal_set)
-    ).join(batch.frame.select("sample_id"), "sample_id", "left_semi")
+    ).join(kept.frame.select("sample_id"), "sample_id", "left_semi")
     joining = held(
         judged.published(
-            batch.warehouse, batch.frame.join(staying.select("sample_id"), "sample_id", "left_anti")
+            batch.warehouse, kept.frame.join(staying.select("sample_id"), "sample_id", "left_anti")
         )
     )
     left = current.count() - staying.count()
     if judged.may_be_empty and not (joining.rows or left):
         log.info("%s: %s keeps nothing new", batch.stage, recipe.name)
-        return Outcome(rows_in=batch.frame.count(), rows_kept=current.count())
+        return Outcome(rows_in=kept.rows, rows_kept=current.count())
     verdict = judged.validate(
         staying.select(*joining.frame.columns).unionByName(joining.frame),
         table,
@@ -116,12 +117,12 @@ def _publish(batch: Batch, config: Config, recipe: Recipe, judged: Judged, docs:
     require(verdict)
     stamped = batch.stamped(joining.frame, at="published_at")
     if left:
-        kept = staying.unionByName(stamped.select(*staying.columns))
-        batch.replace(kept, table, key="sample_id", changed=("recipe_version", "signal_set"))
+        whole = staying.unionByName(stamped.select(*staying.columns))
+        batch.replace(whole, table, key="sample_id", changed=("recipe_version", "signal_set"))
     elif joining.rows:
         batch.append(stamped, table)
     log.info("%s: %s, %d rows written, %d left or replaced", batch.stage, table, joining.rows, left)
-    return Outcome(rows_in=batch.frame.count(), rows_kept=read(table).count())
+    return Outcome(rows_in=kept.rows, rows_kept=read(table).count())
 
 
 def require(verdict: Verdict) -> None:

@@ -16,6 +16,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.runtime.config import Quality
+from jobs.runtime.tables import counted
 
 if TYPE_CHECKING:  # importing it takes 4 s: only the process that checks pays them
     from great_expectations.data_context.data_context.file_data_context import FileDataContext
@@ -90,9 +91,9 @@ def quarantined_share(samples: DataFrame, quarantined: DataFrame) -> float:
         quarantined: rows of `ops.quarantine` that stand; those of ingest and fetch never became
             samples, the others are.
     """
-    refused = quarantined.where(F.col("stage").isin("ingest", "fetch")).count()
-    met = samples.count() + refused
-    return quarantined.count() / met if met else 0.0
+    stands = counted(quarantined, all=F.lit(True), alone=F.col("stage").isin("ingest", "fetch"))
+    met = samples.count() + stands["alone"]
+    return stands["all"] / met if met else 0.0
 
 
 def validate_samples(
