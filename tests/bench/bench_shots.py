@@ -49,7 +49,7 @@ Found = tuple[list[int], float]  # boundaries, CPU seconds
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--videos", type=int, default=200)
+    parser.add_argument("--videos", type=int, default=200, help="rendered; 0: no F1")
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--video", type=Path, help="a real video, repeated to so many minutes")
@@ -76,7 +76,9 @@ def figures(options: argparse.Namespace, sides: dict[str, Callable[[Path], Found
     """F1 by side, and speed."""
     with tempfile.TemporaryDirectory() as folder:
         judged = {name: side for name, side in sides.items() if name in (options.sides or sides)}
-        result: dict[str, Any] = quality(options.videos, judged, Path(folder))
+        result: dict[str, Any] = {}
+        if options.videos:
+            result |= quality(options.videos, judged, Path(folder))
         path = Path(folder) / "long.mp4"
         seconds = long_video(path, options.minutes * 60, options.video)
         timed = {name: sides[name] for name in ("robust", "peer_content") if name in sides}
