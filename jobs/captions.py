@@ -232,11 +232,11 @@ def _process(batch: Batch) -> None:
 
 def _append(batch: Batch) -> Outcome:
     batch.append(batch.stamped(batch.frame, at="captioned_at"), captions.TABLE)
-    return Outcome(rows_in=batch.frame.count(), rows_kept=batch.written(captions.TABLE).count())
+    return Outcome(rows_in=batch.frame.count(), rows_kept=batch.count_written(captions.TABLE))
 
 
 def _written(batch: Batch) -> Outcome:
-    written = batch.written(captions.TABLE).count()
+    written = batch.count_written(captions.TABLE)
     return Outcome(rows_in=written, rows_kept=written)
 
 

@@ -167,7 +167,7 @@ def _process(
         batch.append(batch.stamped(rest, at="discovered_at"), shards.TABLE)
 
     def written(table: str, fate: str) -> int:
-        return batch.written(table).count() if met[fate] else 0
+        return batch.count_written(table) if met[fate] else 0
 
     return Outcome(
         rows_in=_met(whole),

@@ -120,8 +120,8 @@ def _process(batch: Batch, scoring: Scoring) -> Outcome:
         batch.append(batch.stamped(poisoned, at="quarantined_at"), quarantine.TABLE)
     return Outcome(
         rows_in=arrived.rows,
-        rows_kept=batch.written(pairs.TABLE).count(),
-        rows_quarantined=batch.written(quarantine.TABLE).count(),
+        rows_kept=batch.count_written(pairs.TABLE),
+        rows_quarantined=batch.count_written(quarantine.TABLE) if met["poisoned"] else 0,
     )
 
 

@@ -168,7 +168,7 @@ def start(
 def _start(batch: Batch, name: str, settings: Settings) -> Outcome:
     if batch.has_appended(reviews.TABLE):
         # An attempt that was killed since; what it read may have moved on.
-        written = batch.written(reviews.TABLE).count()
+        written = batch.count_written(reviews.TABLE)
         return Outcome(rows_in=written, rows_kept=written)
     shape = themes.measured(batch.frame)
     most = settings.max_reviews or reviews_for(shape.rows)
@@ -185,7 +185,7 @@ def _start(batch: Batch, name: str, settings: Settings) -> Outcome:
         }
     )
     batch.append(batch.stamped(told, at="reviewed_at"), reviews.TABLE)
-    return Outcome(rows_in=shape.rows, rows_kept=batch.written(reviews.TABLE).count())
+    return Outcome(rows_in=shape.rows, rows_kept=batch.count_written(reviews.TABLE))
 
 
 def cover(
@@ -369,11 +369,11 @@ def apply(warehouse: Warehouse, name: str, labels: Mapping[str, str], *, run_id:
 
 def _apply(batch: Batch) -> Outcome:
     batch.append(batch.stamped(batch.frame, at="reviewed_at"), reviews.TABLE)
-    return Outcome(rows_in=batch.frame.count(), rows_kept=batch.written(reviews.TABLE).count())
+    return Outcome(rows_in=batch.frame.count(), rows_kept=batch.count_written(reviews.TABLE))
 
 
 def _written(batch: Batch) -> Outcome:
-    written = batch.written(reviews.TABLE).count()
+    written = batch.count_written(reviews.TABLE)
     return Outcome(rows_in=written, rows_kept=written)
 
 

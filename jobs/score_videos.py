@@ -240,10 +240,14 @@ def _describe(batch: Batch, of: VideoSide) -> None:
     """Enter the set where it is not described yet."""
     known = batch.warehouse.read(signal_sets.TABLE).where(F.col("signal_set") == of.signal_set)
     if known.isEmpty():
-        columns = [f.name for f in clips.SIGNALS]
-        row = (of.signal_set, clips.TABLE, NAME, of.version, columns)
-        names = ["signal_set", "table", "signal", "version", "columns"]
-        described = batch.warehouse.spark.createDataFrame([row], names)
+        row = {
+            "signal_set": of.signal_set,
+            "table": clips.TABLE,
+            "signal": NAME,
+            "version": of.version,
+            "columns": [f.name for f in clips.SIGNALS],
+        }
+        described = batch.warehouse.local([row], signal_sets.SCHEMA)
         batch.append(batch.stamped(described, at="described_at"), signal_sets.TABLE)
 
 

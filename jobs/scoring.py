@@ -11,7 +11,6 @@ from typing import Final
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 from jobs.runtime.held import held
 from jobs.runtime.models import Operator, Side
@@ -69,11 +68,16 @@ def _shared(batch: Batch, side: Side) -> Shared:
 
 def _describe(batch: Batch, side: Side) -> None:
     rows = [
-        (side.signal_set, side.table, name, side.version(name), list(signal.columns))
+        {
+            "signal_set": side.signal_set,
+            "table": side.table,
+            "signal": name,
+            "version": side.version(name),
+            "columns": list(signal.columns),
+        }
         for name, signal in side.signals.items()
     ]
-    schema = StructType([f for f in signal_sets.SCHEMA if f.name not in signal_sets.VOLATILE])
-    described = batch.warehouse.spark.createDataFrame(rows, schema)
+    described = batch.warehouse.local(rows, signal_sets.SCHEMA)
     batch.append(batch.stamped(described, at="described_at"), signal_sets.TABLE)
 
 

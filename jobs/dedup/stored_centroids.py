@@ -50,12 +50,7 @@ def store(batch: Batch, found: Centroids, clip_model: str) -> None:
         "mean_cosine": found.mean_cosine,
         "low_cosine": found.low_cosine,
     }
-    schema = ", ".join(
-        f"{field.name} {field.dataType.simpleString()}"
-        for field in centroids.SCHEMA
-        if field.name in row
-    )
-    rows = batch.warehouse.spark.createDataFrame([tuple(row.values())], schema)
+    rows = batch.warehouse.local([row], centroids.SCHEMA)
     batch.append(batch.stamped(rows, at="trained_at"), centroids.TABLE)
 
 

@@ -88,20 +88,20 @@ def _process(batch: Batch, fetch_rules: Rules) -> Outcome:
     # Last: whoever sees a sample finds its media.
     if met[OK]:
         batch.append(batch.stamped(of(OK), at="ingested_at"), samples.TABLE)
-    written = batch.written(samples.TABLE)
-    kept = written.count() if met[OK] else 0
+    kept = batch.count_written(samples.TABLE) if met[OK] else 0
     return Outcome(
         rows_in=listed.count(),
         rows_kept=kept,
-        rows_rejected=batch.written(rejects.TABLE).count() if met[REJECTED] else 0,
-        rows_quarantined=batch.written(quarantine.TABLE).count() if met[FAILED] else 0,
-        rows_reused=kept - _fetched_here(batch, written) if kept else 0,
+        rows_rejected=batch.count_written(rejects.TABLE) if met[REJECTED] else 0,
+        rows_quarantined=batch.count_written(quarantine.TABLE) if met[FAILED] else 0,
+        rows_reused=kept - _fetched_here(batch) if kept else 0,
     )
 
 
-def _fetched_here(batch: Batch, written: DataFrame) -> int:
+def _fetched_here(batch: Batch) -> int:
     """Samples, one a url, whose media this batch asked for."""
     asked = batch.written(fetches.TABLE).where(F.col("outcome") == fetches.OK)
+    written = batch.written(samples.TABLE)
     return written.select("url_sha256").distinct().join(asked, "url_sha256", "left_semi").count()
 
 

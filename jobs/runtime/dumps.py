@@ -293,9 +293,9 @@ def enter(
             {**row, **stamp, "first_position": 0, "shard_ordinal": ordinal + i}
             for i, row in enumerate(chunk)
         ]
-        frame = warehouse.spark.createDataFrame(numbered, shards.SCHEMA).coalesce(1)
+        frame = warehouse.local(numbered, shards.SCHEMA)
         warehouse.append(
-            conform(frame, shards.TABLE),
+            conform(frame.coalesce(1), shards.TABLE),
             shards.TABLE,
             by=("discover", ordinal),
             max_rows_per_file=shards_per_batch,

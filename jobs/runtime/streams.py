@@ -6,7 +6,7 @@ stage again gives each row exactly once:
 1. Spark writes the batch's offsets before it starts, so the same batch comes again.
 2. Every append carries (application, version) = (stage, checkpoint generation, table; batch id):
    Delta skips the one that is already there.
-3. Outcomes are counted from the tables by the batch's name, so a replay counts the same.
+3. Outcomes are counted from what lies in the tables, so a replay counts the same.
 4. The ledger row comes last. A batch that has one is not processed again.
 """
 
@@ -118,6 +118,7 @@ class Batch:
     batch_id: int
     run_id: str
     frame: DataFrame
+    _appended: dict[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -147,12 +148,14 @@ class Batch:
         if sort_by:
             rows = rows.sortWithinPartitions(*sort_by)
         with self._signed():
-            self.warehouse.append(
+            appended = self.warehouse.append(
                 rows,
                 table,
                 by=(self._application(table), self.batch_id),
                 max_rows_per_file=max_rows_per_file,
             )
+        if appended is not None:
+            self._appended[table] = appended
 
     def has_appended(self, table: str) -> bool:
         """Whether an attempt at this batch, killed since, has appended to the table."""
@@ -227,6 +230,11 @@ class Batch:
     def written(self, table: str) -> DataFrame:
         """Rows of the table that carry this batch's name, those of a killed attempt included."""
         return self.warehouse.read(table).where(F.col("batch") == self.name)
+
+    def count_written(self, table: str) -> int:
+        """How many rows `written` has: the files of this attempt's append say so by themselves."""
+        appended = self._appended.get(table)
+        return self.written(table).count() if appended is None else appended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,8 +374,7 @@ def process(
         "batch": batch.name,
         "run_id": batch.run_id,
     }
-    entry = batch.warehouse.spark.createDataFrame([row], batches.SCHEMA)
-    batch.append(entry.coalesce(1), batches.TABLE)
+    batch.append(batch.warehouse.local([row], batches.SCHEMA), batches.TABLE)
     log.info(
         "%s: batch %d, %s in %.1f s", batch.stage, batch.batch_id, describe(outcome), duration_s
     )

@@ -9,7 +9,8 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.runtime.errors import ConfigError
-from jobs.runtime.tables import Warehouse
+from jobs.runtime.session import setting
+from jobs.runtime.tables import Warehouse, conform
 from schemas import retries
 
 
@@ -44,6 +45,31 @@ def test_each_application_counts_its_own_appends(warehouse: Warehouse) -> None:
     assert held(warehouse) == ["a", "b", "d"]
     assert warehouse.version(retries.TABLE) == 3
     assert [warehouse.last_append(retries.TABLE, who) for who in ("x", "y", "z")] == [3, 0, -1]
+
+
+def test_it_says_how_many_rows_the_files_hold(warehouse: Warehouse) -> None:
+    spread = rows(warehouse, *"abcde").repartition(3)
+    assert warehouse.append(spread, retries.TABLE, by=("x", 0)) == 5
+    assert warehouse.append(spread, retries.TABLE, by=("x", 0)) is None
+    with setting(warehouse.spark, "spark.databricks.delta.stats.collect", "false"):
+        assert warehouse.append(spread, retries.TABLE, by=("x", 1)) is None
+    assert len(held(warehouse)) == 10
+
+
+def test_what_the_driver_has_comes_as_it_is_and_the_table_refuses_what_lacks(
+    warehouse: Warehouse,
+) -> None:
+    at = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+    whole = {"quarantine_id": "é", "retried_at": at, "run_id": "r"}
+    frame = warehouse.local([whole], retries.SCHEMA)
+    assert frame.columns == retries.SCHEMA.names
+    warehouse.append(conform(frame, retries.TABLE), retries.TABLE, by=("x", 0))
+    (row,) = warehouse.read(retries.TABLE).collect()
+    assert row.asDict() == whole | {"retried_at": at.replace(tzinfo=None)}
+
+    lacking = warehouse.local([whole, {"retried_at": at, "run_id": "r"}], retries.SCHEMA)
+    with pytest.raises(Py4JJavaError, match="NOT NULL constraint violated"):
+        warehouse.append(conform(lacking, retries.TABLE), retries.TABLE, by=("x", 1))
 
 
 def test_it_is_the_same_where_checksums_do_not_name_applications(warehouse: Warehouse) -> None:
