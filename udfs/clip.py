@@ -3,10 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
-import onnxruntime as ort
 from PIL import Image
 
 from udfs.clip_tokenizer import Tokenizer, Tokens
@@ -14,6 +13,9 @@ from udfs.embedding import pack, unit
 from udfs.image_codec import Decoded
 from udfs.model_file import ModelFile, ModelMismatch
 from udfs.onnx_session import AUTO, Placement, infer
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 __all__ = [
     "IDS",
@@ -273,12 +275,12 @@ def _needed(
     return (first, last), start - first, stop - first
 
 
-def _output(network: ort.InferenceSession) -> str:
+def _output(network: "ort.InferenceSession") -> str:
     names = [item.name for item in network.get_outputs()]
     return next((name for name in OUTPUTS if name in names), names[0])
 
 
-def _feeds(network: ort.InferenceSession, tokens: Tokens) -> dict[str, np.ndarray]:
+def _feeds(network: "ort.InferenceSession", tokens: Tokens) -> dict[str, np.ndarray]:
     names = [item.name for item in network.get_inputs()]
     ids = next((name for name in IDS if name in names), names[0])
     return {ids: tokens.ids} | ({MASK: tokens.mask} if MASK in names else {})

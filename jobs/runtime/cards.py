@@ -22,7 +22,7 @@ from jobs.models.card import (
 )
 from jobs.runtime import strict_yaml
 from jobs.runtime.errors import ConfigError, ModelProblem
-from udfs.model_file import ModelFile
+from udfs.model_file import ModelFile, in_package
 
 __all__ = [
     "CARD_FILE",
@@ -218,7 +218,10 @@ def local_path(file: CardFile, folder: Path) -> str:
         ModelProblem: its package is not installed, or its path leaves the folder.
     """
     if file.package:
-        return _in_package(file.package, file.path)
+        try:
+            return in_package(file.package, file.path)
+        except ModuleNotFoundError as error:
+            raise ModelProblem(str(error)) from None
     return str(_inside(file, folder))
 
 
@@ -232,14 +235,6 @@ def _inside(file: CardFile, folder: Path) -> Path:
     return folder / path
 
 
-def _in_package(package: str, path: str) -> str:
-    # Found, not imported: some of these wheels are installed for their files alone.
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModelProblem(f"package {package} is not installed; run make setup")
-    return str(Path(spec.submodule_search_locations[0]) / path)
-
-
 def model_file(file: CardFile, folder: Path) -> ModelFile:
     """The file as workers on this machine, or with the same packages, find it.
 
@@ -247,5 +242,5 @@ def model_file(file: CardFile, folder: Path) -> ModelFile:
         ModelProblem: its path leaves the folder.
     """
     if file.package:
-        return ModelFile(file.sha256, partial(_in_package, file.package, file.path))
+        return ModelFile(file.sha256, partial(in_package, file.package, file.path))
     return ModelFile(file.sha256, partial(str, _inside(file, folder)))

@@ -34,7 +34,7 @@ def file(described: CardFile, folder: Path, spark: SparkSession | None) -> Model
             f"{error.filename} is not there; build it (CONTRIBUTING.md lists `make minilm` and the"
             " like), or restore it"
         ) from error
-    except (ModelMismatch, OSError) as error:
+    except (ModelMismatch, ModuleNotFoundError, OSError) as error:
         raise ModelProblem(str(error)) from error
     if described.package or spark is None or str(spark.sparkContext.master).startswith("local"):
         return found

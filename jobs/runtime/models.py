@@ -16,7 +16,7 @@ from jobs.runtime.errors import ConfigError
 from jobs.runtime.signals import Shelf
 from schemas import image_signals, text_signals
 from udfs import image_codec
-from udfs.embedding import clip_score_udf
+from udfs.embedding_functions import clip_score_udf
 from udfs.embedding_signals import embedding_signals_udf
 from udfs.examine import FACTS
 from udfs.identity import digest

@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from jobs.runtime.models import CLIP, Scoring, Side
 from schemas import image_signals, text_signals
-from udfs.embedding import clip_score_udf, embedding_to_array_udf
+from udfs.embedding_functions import clip_score_udf, embedding_to_array_udf
 from udfs.signal_function import Operator, signal_function
 
 # What a signal's function is called, where not as the signal itself.

@@ -22,7 +22,7 @@ from jobs.demo.photographs import PHOTOGRAPHS
 from jobs.runtime import models
 from jobs.runtime.config import Config, Dump
 from jobs.runtime.models import Scoring
-from udfs.embedding import clip_score_udf
+from udfs.embedding_functions import clip_score_udf
 from udfs.image_signals import image_signals_udf
 from udfs.phash import PHash
 from udfs.sharpness import Sharpness

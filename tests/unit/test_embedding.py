@@ -1,21 +1,10 @@
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from pyspark.sql.types import ArrayType, FloatType
 
-from udfs import embedding
-from udfs.embedding import (
-    clip_score_udf,
-    cosine,
-    cosines,
-    embedding_to_array_udf,
-    pack,
-    unit,
-    unpack,
-)
+from udfs.embedding import cosine, pack, unit, unpack
 
 vectors = arrays(
     np.float32,
@@ -56,21 +45,3 @@ def test_two_models_are_not_compared() -> None:
 def test_the_cosine_never_leaves_its_range() -> None:
     x = np.full((1, 3), 0.57735034, np.float32)
     assert cosine(x, x) <= 1
-
-
-def test_columns_of_packed_embeddings_give_cosines_and_nulls() -> None:
-    a = pd.Series(pack(np.array([[1, 0], [1, 0], [0, 1]], np.float32)))
-    b = pd.Series([a[0], None, a[0]])
-    assert cosines(a, b).tolist() == pytest.approx([1, np.nan, 0], nan_ok=True)
-    assert cosines(a[:0], b[:0]).tolist() == []
-
-
-def test_arrays_keep_nulls() -> None:
-    read = embedding.arrays(pd.Series([b"\x00\x3c\x00\x00", None]))
-    assert read[0].tolist() == [1, 0]
-    assert read[1] is None
-
-
-def test_column_functions_are_typed() -> None:
-    assert clip_score_udf().returnType == FloatType()
-    assert embedding_to_array_udf().returnType == ArrayType(FloatType())

@@ -4,6 +4,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from pyspark import TaskContext
 
 from udfs import onnx_session
 from udfs.model_file import ModelFile, ModelMismatch
@@ -95,7 +96,7 @@ def test_the_gpu_is_the_one_that_the_task_was_given(monkeypatch, resources, expe
     given = {kind: SimpleNamespace(addresses=ids) for kind, ids in resources.items()}
     task = SimpleNamespace(resources=lambda: given)
     taken = []
-    monkeypatch.setattr(onnx_session.TaskContext, "get", lambda: task)
+    monkeypatch.setattr(TaskContext, "get", lambda: task)
     monkeypatch.setattr(onnx_session, "session", lambda _, **options: taken.append(options))
     Placement("cpu").open(ModelFile("", str))
     assert taken[0]["device_id"] == expected
