@@ -22,6 +22,7 @@ from jobs.runtime.models import Operator, digests
 from jobs.runtime.signals import Shelf
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import belonging, counted
+from jobs.scoring import enter
 from jobs.videos import clip_look
 from schemas import (
     captions,
@@ -240,15 +241,7 @@ def _describe(batch: Batch, of: VideoSide) -> None:
     """Enter the set where it is not described yet."""
     known = batch.warehouse.read(signal_sets.TABLE).where(F.col("signal_set") == of.signal_set)
     if known.isEmpty():
-        row = {
-            "signal_set": of.signal_set,
-            "table": clips.TABLE,
-            "signal": NAME,
-            "version": of.version,
-            "columns": [f.name for f in clips.SIGNALS],
-        }
-        described = batch.warehouse.local([row], signal_sets.SCHEMA)
-        batch.append(batch.stamped(described, at="described_at"), signal_sets.TABLE)
+        enter(batch, of.signal_set, clips.TABLE, {NAME: (of.version, clips.SIGNALS.names)})
 
 
 def quarantined(refused: DataFrame, delivered: DataFrame) -> DataFrame:

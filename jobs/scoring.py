@@ -67,15 +67,30 @@ def _shared(batch: Batch, side: Side) -> Shared:
 
 
 def _describe(batch: Batch, side: Side) -> None:
+    signals = {name: (side.version(name), signal.columns) for name, signal in side.signals.items()}
+    enter(batch, side.signal_set, side.table, signals)
+
+
+def enter(
+    batch: Batch, signal_set: str, table: str, signals: Mapping[str, tuple[str, Sequence[str]]]
+) -> None:
+    """Describe a signal set in `ops.signal_sets`.
+
+    Args:
+        batch: the first that computes the set.
+        signal_set: its name.
+        table: where its values are.
+        signals: name of a signal -> its version, and the columns that it fills.
+    """
     rows = [
         {
-            "signal_set": side.signal_set,
-            "table": side.table,
+            "signal_set": signal_set,
+            "table": table,
             "signal": name,
-            "version": side.version(name),
-            "columns": list(signal.columns),
+            "version": version,
+            "columns": list(columns),
         }
-        for name, signal in side.signals.items()
+        for name, (version, columns) in signals.items()
     ]
     described = batch.warehouse.local(rows, signal_sets.SCHEMA)
     batch.append(batch.stamped(described, at="described_at"), signal_sets.TABLE)

@@ -116,6 +116,11 @@ class DedupWarehouse:
         return found
 
 
+def duplicates_of(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Of verdicts by sample, the duplicates and what stands for each."""
+    return {name: row["representative_id"] for name, row in found.items() if row["is_duplicate"]}
+
+
 def sha256(text: str) -> str:
     """Hex digest of a text."""
     return hashlib.sha256(text.encode()).hexdigest()

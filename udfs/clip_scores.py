@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 from pyspark.sql import Column
-from pyspark.sql.pandas.functions import pandas_udf
 from pyspark.sql.types import ArrayType, BinaryType, FloatType, StructType
 
+from udfs.column_function import column_function
 from udfs.embedding import pack, unit, unpack
 
 _ANSWER: Final = (
@@ -73,4 +73,4 @@ def clip_scores_udf() -> Callable[..., Column]:
         answers = [clip_scores(shown, told) for shown, told in zip(frames, texts, strict=True)]
         return pd.DataFrame(answers, columns=_ANSWER.names)
 
-    return pandas_udf(scores, _ANSWER)  # type: ignore[call-overload, no-any-return]  # the stubs know literal functions only
+    return column_function(scores, _ANSWER)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from pyspark.sql import Column
-from pyspark.sql.pandas.functions import pandas_udf
 from pyspark.sql.types import ArrayType, FloatType
 
+from udfs.column_function import column_function
 from udfs.embedding import cosine, unpack
 
 
@@ -26,15 +26,9 @@ def arrays(packed: pd.Series) -> pd.Series:
 
 def clip_score_udf() -> Callable[..., Column]:
     """Column function ``(packed embedding, packed embedding) -> cosine``; SQL's ``cosine``."""
-    return _column_function(cosines, FloatType())
+    return column_function(cosines, FloatType())
 
 
 def embedding_to_array_udf() -> Callable[..., Column]:
     """Column function ``packed embedding -> array<float>``; SQL's ``embedding_to_array``."""
-    return _column_function(arrays, ArrayType(FloatType()))
-
-
-def _column_function(
-    function: Callable[..., pd.Series], dtype: FloatType | ArrayType
-) -> Callable[..., Column]:
-    return pandas_udf(function, dtype)  # type: ignore[call-overload, no-any-return]  # the stubs know literal functions only
+    return column_function(arrays, ArrayType(FloatType()))

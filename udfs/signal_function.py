@@ -1,13 +1,13 @@
 """A signal as a column function, for SQL and notebooks: the stage's own operator over a column."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 from pyspark.sql import Column
-from pyspark.sql.pandas.functions import pandas_udf
 from pyspark.sql.types import ArrayType, DataType, StructField, StructType
+
+from udfs.column_function import column_function
 
 Operator = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 
@@ -40,8 +40,8 @@ def signal_function(
             yield pd.DataFrame({column: _objects(rows[column]) for column in columns})
 
     if len(columns) == 1:
-        return _function(one, _plain(signals[columns[0]].dataType))
-    return _function(many, _plain(StructType([signals[column] for column in columns])))
+        return column_function(one, _plain(signals[columns[0]].dataType))
+    return column_function(many, _plain(StructType([signals[column] for column in columns])))
 
 
 def _plain(dtype: DataType) -> DataType:
@@ -65,7 +65,3 @@ def _batches(values: Iterator[pd.Series], key: str, value: str) -> Iterator[pa.R
 def _objects(column: pa.Array) -> pd.Series:
     # As objects: a missing 64-bit hash would make floats of all its neighbours.
     return pd.Series(column.to_pylist(), dtype=object)
-
-
-def _function(function: Callable[..., Any], dtype: Any) -> Callable[..., Column]:
-    return pandas_udf(function, dtype)  # type: ignore[call-overload, no-any-return]  # the stubs know literal functions only

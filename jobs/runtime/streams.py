@@ -118,7 +118,7 @@ class Batch:
     batch_id: int
     run_id: str
     frame: DataFrame
-    _appended: dict[str, int] = field(default_factory=dict, repr=False)
+    _appended: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:

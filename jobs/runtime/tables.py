@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
@@ -13,7 +13,6 @@ from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
-from pyspark.sql.pandas.types import to_arrow_schema
 
 from jobs.runtime.errors import ConfigError, NotFound
 from jobs.runtime.session import setting
@@ -57,6 +56,7 @@ from schemas import (
     urls,
     video_signals,
 )
+from udfs.arrow import record_batch
 
 CONTRACTS: Final[Mapping[str, ModuleType]] = {
     module.TABLE: module
@@ -158,7 +158,7 @@ class Warehouse:
         """The rows that hold, of a table to which later changes are appended: see `newest`."""
         return self.spark.sql(_newest_sql(table, f"delta.`{self.path(table)}`"))
 
-    def local(self, rows: Iterable[Mapping[str, Any]], schema: T.StructType) -> DataFrame:
+    def local(self, rows: Sequence[Mapping[str, Any]], schema: T.StructType) -> DataFrame:
         """A few rows that the driver has, as a frame.
 
         It goes by Arrow: from a list Spark has a Python process make the frame (measured for one
@@ -169,10 +169,8 @@ class Warehouse:
             schema: the columns; one that a row lacks is null in it, whatever the schema says, and
                 is for the table to refuse.
         """
-        table = pa.Table.from_pylist(
-            list(rows), pa.schema([f.with_nullable(True) for f in to_arrow_schema(schema)])
-        )
-        return self.spark.createDataFrame(table)
+        nullable = T.StructType([T.StructField(f.name, f.dataType) for f in schema])
+        return self.spark.createDataFrame(pa.Table.from_batches([record_batch(rows, nullable)]))
 
     def files(self, table: str) -> DataFrame:
         """The table's files as its log names them: `path`, and `stats` as JSON."""

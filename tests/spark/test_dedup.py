@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.runtime.config import Dedup
-from tests.dedup_warehouse import DedupWarehouse, Item, elders, hash_links
+from tests.dedup_warehouse import DedupWarehouse, Item, duplicates_of, elders, hash_links
 
 KINDS = ("exact_url", "exact_media", "exact_text", "exact_pair", "phash")
 
@@ -28,10 +28,6 @@ def made(spark: SparkSession, tmp_path: Path) -> Any:
         return DedupWarehouse(spark, tmp_path / name, Dedup(**{"kinds": KINDS, **settings}))
 
     return make
-
-
-def duplicates_of(found: dict[str, dict[str, Any]]) -> dict[str, str]:
-    return {name: row["representative_id"] for name, row in found.items() if row["is_duplicate"]}
 
 
 def test_exact_kinds_are_told_apart(made: Any) -> None:

@@ -9,16 +9,11 @@ from pyspark.sql import SparkSession
 
 from jobs.runtime.config import Dedup, MinHashSearch
 from jobs.runtime.errors import ConfigError
-from tests.dedup_warehouse import DedupWarehouse, Item
+from tests.dedup_warehouse import DedupWarehouse, Item, duplicates_of
 
 TEXTS: Final = Dedup(kinds=("exact_text", "minhash"))
 PICTURES: Final = Dedup(kinds=("exact_media", "phash"))
 LONG_CHARACTERS: Final = 10_000_000
-
-
-def duplicates_of(tables: DedupWarehouse, kind: str) -> dict[str, str]:
-    found = tables.verdicts(kind).items()
-    return {name: row["representative_id"] for name, row in found if row["is_duplicate"]}
 
 
 def test_blank_and_endless_texts_have_a_verdict_each(spark: SparkSession, tmp_path: Path) -> None:
@@ -36,8 +31,8 @@ def test_blank_and_endless_texts_have_a_verdict_each(spark: SparkSession, tmp_pa
 
     for kind in TEXTS.kinds:
         assert set(tables.verdicts(kind)) == {item.sample_id for item in items}
-    assert duplicates_of(tables, "exact_text") == {}
-    assert duplicates_of(tables, "minhash") == {"s00005": "s00004"}
+    assert duplicates_of(tables.verdicts("exact_text")) == {}
+    assert duplicates_of(tables.verdicts("minhash")) == {"s00005": "s00004"}
 
     # The index keeps what it was built by, whoever asks.
     other = Dedup(kinds=TEXTS.kinds, minhash=MinHashSearch(shingle=3))
@@ -59,5 +54,5 @@ def test_a_hash_that_a_third_of_all_share_is_one_cluster(
 
     assert set(tables.verdicts("phash")) == {item.sample_id for item in items}
     alike = [item.sample_id for item in items if item.phash == 0]
-    assert duplicates_of(tables, "phash") == dict.fromkeys(alike[1:], alike[0])
-    assert duplicates_of(tables, "exact_media") == {}
+    assert duplicates_of(tables.verdicts("phash")) == dict.fromkeys(alike[1:], alike[0])
+    assert duplicates_of(tables.verdicts("exact_media")) == {}

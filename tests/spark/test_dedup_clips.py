@@ -15,7 +15,7 @@ from jobs.runtime.errors import ConfigError
 from jobs.runtime.tables import Warehouse
 from schemas import clip_index, clip_pairs, clip_runs, duplicate_edges, duplicates, exact_index
 from tests.clip_warehouse import FPS, Clip, ClipWarehouse, video_links
-from tests.dedup_warehouse import elders
+from tests.dedup_warehouse import duplicates_of, elders
 from tests.rendered_clips import copies, encoded, plain, rendered, sampled, titled
 from udfs.clip_hashes import ClipHashes, clip_hashes
 from udfs.clip_match import LEAST_SIMILARITY
@@ -42,10 +42,6 @@ def random_frames(rng: np.random.Generator, count: int) -> np.ndarray:
 def re_encoded(rng: np.random.Generator, hashes: np.ndarray, bits: int) -> np.ndarray:
     flips = rng.random((len(hashes), 64)).argsort(axis=1)[:, :bits].astype(np.uint64)
     return hashes ^ (np.uint64(1) << flips).sum(axis=1, dtype=np.uint64).view(np.int64)
-
-
-def duplicates_of(found: dict[str, dict[str, Any]]) -> dict[str, str]:
-    return {name: row["representative_id"] for name, row in found.items() if row["is_duplicate"]}
 
 
 def versions(tables: ClipWarehouse) -> dict[str, int]:

@@ -90,7 +90,7 @@ def test_a_replayed_append_is_skipped(warehouse: Warehouse) -> None:
         ),
     )
 
-    for attempt in (batch, replace(batch, _appended={})):
+    for attempt in (batch, replace(batch)):
         attempt.append(attempt.stamped(row, at="paired_at"), pairs.TABLE)
         assert attempt.count_written(pairs.TABLE) == 3
 
