@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import os
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from jobs.runtime.session import session
 from tests import small_spark, three_shards
 from tests.three_shards import Uninterrupted
 
+os.environ[small_spark.JAVA_VARIABLE] = small_spark.JAVA
 # A session's fixture -> where it is asked for.
 SHARED: Final = {
     "demo": ("tests/e2e/test_demo.py", "tests/e2e/test_notebook.py", "tests/e2e/test_readme.py"),

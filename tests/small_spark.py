@@ -2,21 +2,29 @@
 
 from typing import Final
 
-# Java's own 48 MB for quickly compiled code are full after half a cycle: from then on it throws
-# code away and compiles it again (measured, a warm cycle: 125 s, with room 94 s).
-_JAVA: Final = "-XX:+UseSerialGC -XX:ReservedCodeCacheSize=512m"
-_DRIVER: Final = "spark.driver.extraJavaOptions"
+# For every JVM of the tests, by the variable that `java` itself reads: drivers, executors, masters.
+JAVA_VARIABLE: Final = "JDK_JAVA_OPTIONS"
+JAVA: Final = " ".join(
+    (
+        # Thorough compilation costs a process that ends soon more than it gives back (measured,
+        # the JVM in its first cycle: 122 CPU-seconds, without 83).
+        "-XX:TieredStopAtLevel=1",
+        # Java's own 48 MB for quickly compiled code are full after half a cycle: from then on it
+        # throws code away and compiles it again (measured, a warm cycle: 125 s, with room 94 s).
+        "-XX:ReservedCodeCacheSize=512m",
+        "-XX:+UseSerialGC",
+        # Hadoop has `chmod` and `readlink` run for every commit: without a helper between.
+        "-Djdk.lang.Process.launchMechanism=VFORK",
+    )
+)
 CONF: Final = {
-    # Thorough compilation and planning cost more than they give back (measured on a warm cycle
-    # over 18 entries: 96 CPU-seconds without the last four, 50 with them).
-    _DRIVER: f"{_JAVA} -XX:TieredStopAtLevel=1",
-    "spark.executor.extraJavaOptions": f"{_JAVA} -XX:TieredStopAtLevel=1",
+    # Planning costs more than it gives back (measured on a warm cycle over 18 entries: 96
+    # CPU-seconds without the first three, 50 with them).
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.databricks.delta.stats.skipping": "false",
 }
-# A session of many tests lives long enough to repay compilation (measured, a third cycle: 74 s,
-# with CONF 103 s).
-LONG: Final = {**CONF, _DRIVER: _JAVA}
+# A session of many tests repays it (measured, the fourth cycle: 49 CPU-seconds, without 66).
+LONG: Final = {**CONF, "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=4"}
