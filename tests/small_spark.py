@@ -18,8 +18,8 @@ JAVA: Final = " ".join(
     )
 )
 CONF: Final = {
-    # Planning costs more than it gives back (measured on a warm cycle over 18 entries: 96
-    # CPU-seconds without the first three, 50 with them).
+    # Compiled and adaptive plans cost more than they give back (measured on a warm cycle over 18
+    # entries: 96 CPU-seconds without the last four, 50 with them).
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",

@@ -77,7 +77,8 @@ def session(config: Config, *, app: str, is_verbose: bool = False) -> SparkSessi
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("PYTHONSAFEPATH", "1")
         # A cluster's nodes may have no more of us than what is sent with a task.
-        settings["spark.python.daemon.module"] = "jobs.runtime.worker_daemon"
+        if config.spark.master.startswith("local"):
+            settings["spark.python.daemon.module"] = "jobs.runtime.worker_daemon"
         settings["spark.driver.host"] = "localhost"
         settings["spark.driver.bindAddress"] = "127.0.0.1"
         settings["spark.master"] = config.spark.master
