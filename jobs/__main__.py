@@ -37,6 +37,8 @@ from jobs.runtime.errors import ConfigError, NotFound, SluiceError
 CONFIG_VARIABLE: Final = "SLUICE_CONFIG"
 CONFIG_FILE: Final = "sluice.yaml"
 DEMO_FOLDER: Final = Path(".demo")
+# A statement of which only the tables that it names have to be known.
+_ASKS_ROWS: Final = re.compile(r"\s*(SELECT|WITH|FROM|DESCRIBE)\b", re.IGNORECASE)
 MAX_PERIOD_S: Final = 36_500 * 86_400.0  # chosen: a century; what adds it to a time still can
 
 EPILOG: Final = (
@@ -288,7 +290,8 @@ def sql(
     _require_tables(planned)
     from jobs.runtime import sql_functions
 
-    planned.warehouse.register()
+    # What lists tables names none.
+    planned.warehouse.register(*((query,) if _ASKS_ROWS.match(query) else ()))
     spark = planned.warehouse.spark
     sql_functions.register(spark, planned.scoring)
     try:
@@ -537,24 +540,25 @@ def _run(planned: Any, *, command: str) -> None:
     page = planned.report_folder / "index.html"
     try:
         with err.status("working …"):
-            cycle.run(planned, command=command)
+            run = cycle.run(planned, command=command)
     except GateFailed:
         err.print(f"the report says why: {page}", soft_wrap=True)
         raise
-    _show_funnel(planned)
+    _show_funnel(planned, run)
     out.print(f"\nreport: {page}", soft_wrap=True)
 
 
-def _show_funnel(planned: Any) -> None:
-    from jobs.report.measure import ask, clip_outcomes, questions
-    from schemas import clip_pairs
+def _show_funnel(planned: Any, run: Any) -> None:
+    from jobs import report
+    from jobs.report import measure
 
-    planned.warehouse.register()
-    asked = questions(planned.recipe, run_id="", signal_set="")
-    answers = {
-        name: ask(planned.warehouse, asked[name])
-        for name in ("funnel", "first_reasons", "quarantine")
-    }
+    # What the run has just reported is not asked again.
+    answers = report.stored(planned.report_folder, run)
+    if answers is None:
+        asked = measure.questions(planned.recipe, run_id="", signal_set="")
+        shown = {name: asked[name] for name in ("funnel", "first_reasons", "quarantine")}
+        shown |= measure.questions_of_clips(planned.warehouse, planned.clip_recipes)
+        answers = measure.ask_all(planned.warehouse, shown)
     funnel = answers["funnel"].rows[0]
     table = Table("", "rows", title=f"recipe {planned.recipe.name} {planned.recipe.version}")
     table.columns[1].justify = "right"
@@ -568,9 +572,8 @@ def _show_funnel(planned: Any) -> None:
     table.add_row("kept", f"{funnel['kept']:,}")
     table.add_row(f"[bold]in gold.{planned.recipe.name}[/]", f"[bold]{funnel['gold']:,}[/]")
     out.print(table)
-    if planned.clip_recipes and planned.warehouse.exists(clip_pairs.TABLE):
-        clips = ask(planned.warehouse, clip_outcomes(planned.clip_recipes)).rows
-        outcomes = [list(row.values()) for row in clips]
+    if "clip_outcomes" in answers:
+        outcomes = [list(row.values()) for row in answers["clip_outcomes"].rows]
         out.print(_table(["recipe of clips", "outcome", "clips"], outcomes))
     demonstrations = [card.name for card in planned.scoring.cards if card.is_demonstration]
     if demonstrations:

@@ -27,7 +27,7 @@ def chosen(warehouse: Warehouse, table: str, signal_set: str, where: str | None)
     found = warehouse.read(table).where(F.col("signal_set") == signal_set)
     if where is None:
         return found
-    warehouse.register()
+    warehouse.register(where)
     try:
         return found.where(where)
     except (AnalysisException, ParseException) as error:

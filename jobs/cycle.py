@@ -1,6 +1,7 @@
 """One cycle: every stage once over what is new, the gate, the record, the report."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,9 @@ from jobs.score_videos import VideoSide
 from schemas import batches, clip_pairs, decisions, duplicates, samples, urls
 
 log: Final = logging.getLogger("sluice")
+# The least time between two reports of cycles that repeat (chosen: a report reads all that was
+# ever decided, a cycle only what is new).
+REPORT_EVERY_S: Final = 600.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,11 @@ class Plan:
     def report_folder(self) -> Path:
         """Where the report is written."""
         return Path(self.warehouse.root) / "_report"
+
+    @property
+    def unreported(self) -> Path:
+        """A file that is there while the tables hold what the report does not say yet."""
+        return self.report_folder / "unreported"
 
 
 def plan(config: Config, spark: SparkSession) -> Plan:
@@ -320,21 +329,26 @@ def _publish(planned: Plan, found: Recipe, judged: Judged, run_id: str) -> None:
     )
 
 
-def run(planned: Plan, *, command: str) -> Run:
+def run(planned: Plan, *, command: str, report_every_s: float = 0.0) -> Run:
     """One cycle from discovery to report.
+
+    Args:
+        planned: what to run.
+        command: as it is recorded.
+        report_every_s: a report that is younger stays as it is, until a later cycle.
 
     Raises:
         GateFailed: gold stays at its last good version; the report says why.
         SluiceError: a stage stopped; what was done before it stays done.
     """
-    with _tracked(planned, command, is_reported=True) as run:
+    with _tracked(planned, command, report_every_s=report_every_s) as run:
         _past_refusals(partial(run_stage, planned, name, run_id=run.run_id) for name in STAGE_NAMES)
     return run
 
 
 def run_alone(planned: Plan, *names: str) -> None:
     """Some stages as a run of their own, recorded but not reported."""
-    with _tracked(planned, f"stage {' '.join(names)}", is_reported=False) as run:
+    with _tracked(planned, f"stage {' '.join(names)}") as run:
         for name in names:
             run_stage(planned, name, run_id=run.run_id)
 
@@ -376,7 +390,7 @@ def backfill(config: Config, spark: SparkSession, names: Sequence[str]) -> Plan:
 
 
 @contextmanager
-def _tracked(planned: Plan, command: str, *, is_reported: bool) -> Iterator[Run]:
+def _tracked(planned: Plan, command: str, *, report_every_s: float | None = None) -> Iterator[Run]:
     """Open a run over tables that exist; tell MLflow, and the report, how it ended."""
     run = lineage.start(planned.config, command=command)
     result: Outcome = "failed"
@@ -388,15 +402,30 @@ def _tracked(planned: Plan, command: str, *, is_reported: bool) -> Iterator[Run]
         result = "gate_failed"
         raise
     finally:
-        _close(planned, run, result, is_reported=is_reported)
+        _close(planned, run, result, report_every_s=report_every_s)
 
 
-def _close(planned: Plan, run: Run, result: Outcome, *, is_reported: bool) -> None:
+def _close(planned: Plan, run: Run, result: Outcome, *, report_every_s: float | None) -> None:
     # Of a failed run the error is the news: nothing is asked of the tables any more.
-    done = _done(planned, run) if result != "failed" else []
-    # A run that found nothing new leaves the report as it is.
-    is_news = is_reported and (done or result == "gate_failed")
-    _record(planned, run, result, done=done, artifacts=_reported(planned, run) if is_news else ())
+    if result == "failed":
+        _record(planned, run, result, done=[], artifacts=())
+        return
+    done = _done(planned, run)
+    # A run that found nothing new leaves the report as it is, unless an earlier one had news.
+    if done or result == "gate_failed":
+        planned.unreported.parent.mkdir(parents=True, exist_ok=True)
+        planned.unreported.touch()
+    is_due = (
+        report_every_s is not None
+        and planned.unreported.exists()
+        and _report_age_s(planned) >= report_every_s
+    )
+    _record(planned, run, result, done=done, artifacts=_reported(planned, run) if is_due else ())
+
+
+def _report_age_s(planned: Plan) -> float:
+    page = planned.report_folder / "index.html"
+    return time.time() - page.stat().st_mtime if page.exists() else math.inf
 
 
 def _done(planned: Plan, run: Run) -> list[dict[str, Any]]:
@@ -408,17 +437,15 @@ def report_again(planned: Plan) -> Path:
     """Write the report of the tables as they are, under the run that wrote last."""
     last = planned.warehouse.read(batches.TABLE).orderBy(F.desc("started_at")).first()
     run_id = last.run_id if last is not None else ""
-    return report.write(
-        planned.warehouse,
-        planned.config,
-        planned.recipe,
-        Run(run_id, is_tracked=bool(run_id)),
-        folder=planned.report_folder,
-        clip_recipes=planned.clip_recipes,
-    )
+    return _report(planned, Run(run_id, is_tracked=bool(run_id)))
 
 
 def _reported(planned: Plan, run: Run) -> list[Path]:
+    page = _report(planned, run)
+    return [path for path in page.parent.iterdir() if path.is_file()]
+
+
+def _report(planned: Plan, run: Run) -> Path:
     page = report.write(
         planned.warehouse,
         planned.config,
@@ -427,7 +454,8 @@ def _reported(planned: Plan, run: Run) -> list[Path]:
         folder=planned.report_folder,
         clip_recipes=planned.clip_recipes,
     )
-    return [path for path in page.parent.iterdir() if path.is_file()]
+    planned.unreported.unlink(missing_ok=True)
+    return page
 
 
 def _record(
@@ -474,7 +502,7 @@ def repeat(planned: Plan, *, every_s: float, command: str, until: Callable[[], b
         started = time.monotonic()
         try:
             current = against_benchmarks(planned.recipe, planned.warehouse)
-            run(replace(planned, recipe=current), command=command)
+            run(replace(planned, recipe=current), command=command, report_every_s=REPORT_EVERY_S)
         except GateFailed as refusal:
             log.error("%s", refusal)
         while time.monotonic() - started < every_s:

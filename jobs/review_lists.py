@@ -103,7 +103,6 @@ def write_sheets(
     Returns:
         The pages.
     """
-    warehouse.register()
     folder.mkdir(parents=True, exist_ok=True)
     pages = []
     for number, start in enumerate(range(0, len(rows), A_PAGE), start=1):

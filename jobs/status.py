@@ -57,7 +57,6 @@ def _last(warehouse: Warehouse) -> list[dict[str, Any]]:
 def _clips(planned: Plan) -> list[tuple[str, str, int]]:
     if not planned.clip_recipes:
         return []
-    planned.warehouse.register()
     rows = ask(planned.warehouse, clip_outcomes(planned.clip_recipes)).rows
     return [(row["recipe"], row["outcome"], row["clips"]) for row in rows]
 

@@ -11,8 +11,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from jobs.runtime.config import Config, Dump, Spark
 from jobs.runtime.session import session
-from tests import small_spark, three_shards
-from tests.three_shards import Uninterrupted
+from tests import small_spark, two_shards
+from tests.two_shards import Uninterrupted
 
 os.environ[small_spark.JAVA_VARIABLE] = small_spark.JAVA
 # A session's fixture -> where it is asked for.
@@ -56,8 +56,8 @@ def _forgotten(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def uninterrupted(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
-    """One cycle over three shards, for all that must end as it did."""
-    return three_shards.run(tmp_path_factory.mktemp("uninterrupted"), spark)
+    """One cycle over two shards, for all that must end as it did."""
+    return two_shards.run(tmp_path_factory.mktemp("uninterrupted"), spark)
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]

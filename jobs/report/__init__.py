@@ -1,5 +1,5 @@
 """The report: one static page of what a warehouse holds and why, each number with its SQL."""
 
-from jobs.report.page import write
+from jobs.report.page import stored, write
 
-__all__ = ["write"]
+__all__ = ["stored", "write"]

@@ -224,7 +224,6 @@ def _images(
     if not distinct:
         return images
     safe = set(distinct) if is_unblurred else _safe(warehouse, sorted(distinct))
-    warehouse.register()
     for batch in _batches(distinct):
         readable = [key for key, member in batch if member.modality == samples.IMAGE_TEXT]
         contents = media(warehouse, readable)

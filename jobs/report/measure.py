@@ -34,8 +34,9 @@ BINS: Final = {
     "clip_score": "floor(p.clip_score / 0.02) * 0.02",  # 100 bins over [-1, 1]
     "nsfw_score": "least(floor(i.nsfw_score / 0.02), 49) * 0.02",  # 50 bins; 1 joins the last
     "sharpness": "floor(log10(greatest(i.sharpness, 0.1)) / 0.1) * 0.1",  # tenths of a decade
+    "shorter_side_px": "pow(2, floor(log2(least(i.width_px, i.height_px))))",  # doubling
 }
-# The upper end of the bins above.
+# Of those that are drawn, on an even scale.
 BIN_WIDTHS: Final = {"clip_score": 0.02, "nsfw_score": 0.02, "sharpness": 0.1}
 # What stands in quarantine: retried inputs have another outcome by now, or wait for one.
 STANDING: Final = "ops.quarantine LEFT ANTI JOIN ops.retries USING (quarantine_id)"
@@ -60,22 +61,39 @@ class Answer:
 def measure(
     warehouse: Warehouse, recipe: Recipe, run_id: str, *, clip_recipes: Sequence[Recipe] = ()
 ) -> dict[str, Answer]:
-    """Ask everything the page shows; tables must be registered in the session.
+    """Ask everything the page shows.
 
     Returns:
-        name of the question -> its answer; the names are those of `questions`, and `clips` and
-        `clip_outcomes` where there are any.
+        name of the question -> its answer; the names are those of `questions`, but of `BINS` in
+        place of `distributions`, and `clips` and `clip_outcomes` where there are any.
     """
     ledger = ask(warehouse, _signal_set(recipe))
     signal_set = ledger.rows[0]["signal_set"] if ledger.rows else ""
-    asked = dict(questions(recipe, run_id, signal_set))
+    asked = {
+        **questions(recipe, run_id, signal_set),
+        **questions_of_clips(warehouse, clip_recipes),
+    }
     if warehouse.exists(clips.TABLE):
         asked["clips"] = CLIPS
-    if clip_recipes and warehouse.exists(clip_pairs.TABLE):
-        asked["clip_outcomes"] = clip_outcomes(clip_recipes)
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        answers = pool.map(partial(ask, warehouse), asked.values())
-        return {"signal_set": ledger} | dict(zip(asked, answers, strict=True))
+    answers = ask_all(warehouse, asked)
+    return {"signal_set": ledger, **answers, **_by_signal(answers.pop("distributions"))}
+
+
+def _by_signal(distributions: Answer) -> dict[str, Answer]:
+    """The bins of each signal, as an answer of its own."""
+    return {
+        name: Answer(
+            distributions.sql, tuple(row for row in distributions.rows if row["signal"] == name)
+        )
+        for name in BINS
+    }
+
+
+def questions_of_clips(warehouse: Warehouse, clip_recipes: Sequence[Recipe]) -> dict[str, str]:
+    """What became of clips, where there is any and a recipe for it."""
+    if not clip_recipes or not warehouse.exists(clip_pairs.TABLE):
+        return {}
+    return {"clip_outcomes": clip_outcomes(clip_recipes)}
 
 
 def clip_outcomes(clip_recipes: Sequence[Recipe]) -> str:
@@ -91,6 +109,19 @@ ORDER BY recipe, first_reason IS NOT NULL, clips DESC, first_reason"""
 
 def ask(warehouse: Warehouse, sql: str) -> Answer:
     """Run one statement."""
+    warehouse.register(sql)
+    return _asked(warehouse, sql)
+
+
+def ask_all(warehouse: Warehouse, asked: Mapping[str, str]) -> dict[str, Answer]:
+    """Run statements, a few at a time: name -> answer, in their order."""
+    warehouse.register(*asked.values())
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        answers = pool.map(partial(_asked, warehouse), asked.values())
+        return dict(zip(asked, answers, strict=True))
+
+
+def _asked(warehouse: Warehouse, sql: str) -> Answer:
     return Answer(sql, tuple(row.asDict() for row in warehouse.spark.sql(sql).collect()))
 
 
@@ -139,6 +170,7 @@ JOIN silver.image_signals i
 {decided}
 JOIN silver.text_signals t
   ON t.text_sha256 = p.text_sha256 AND t.signal_set = p.text_signal_set"""
+    bins = "".join(f",\n  '{name}', CAST({bin_} AS DOUBLE)" for name, bin_ in BINS.items())
     of_version = f"WHERE d.recipe = '{recipe.name}' AND d.recipe_version = '{recipe.version}'"
     return {
         "funnel": f"""\
@@ -150,11 +182,11 @@ WITH refused AS (
   SELECT count(*) AS inputs, count_if(stage = 'fetch') AS by_fetch
   FROM ops.rejects WHERE reason <> 'already_present'
 ), arrived AS (
-  SELECT count(*) AS samples, count_if(batch LIKE '%.fetch') AS by_fetch FROM bronze.samples
+  SELECT count(*) AS samples, count_if(batch LIKE '%.fetch') AS by_fetch,
+    count_if(modality = 'video_text') AS videos
+  FROM bronze.samples
 ), listed AS (
   SELECT count(DISTINCT sample_id) AS samples FROM bronze.urls
-), videos AS (
-  SELECT count_if(modality = 'video_text') AS samples FROM bronze.samples
 ), decided AS (
   SELECT count_if(NOT is_kept) AS rejected, count_if(is_kept) AS kept
   FROM ops.current_decisions WHERE {version}
@@ -164,10 +196,10 @@ SELECT
     + listed.samples - arrived.by_fetch - refused.by_fetch - turned_away.by_fetch AS met,
   refused.inputs AS quarantined,
   decided.rejected + turned_away.inputs AS rejected,
-  videos.samples - refused.videos AS videos,
+  arrived.videos - refused.videos AS videos,
   decided.kept AS kept,
   (SELECT count(*) FROM {gold.table(recipe.name)}) AS gold
-FROM refused, turned_away, arrived, listed, videos, decided""",
+FROM refused, turned_away, arrived, listed, decided""",
         "first_reasons": f"""\
 SELECT reason, count(*) AS samples
 FROM (
@@ -192,15 +224,14 @@ SELECT error_class, stage, count(*) AS inputs
 FROM {REFUSED}
 GROUP BY error_class, stage
 ORDER BY inputs DESC, error_class""",
-        **{
-            name: f"""\
-SELECT {BINS[name]} AS bin, d.is_kept, count(*) AS samples
-{decided if name == "clip_score" else with_image}
-{of_version} AND {name} IS NOT NULL
-GROUP BY bin, d.is_kept
-ORDER BY bin, d.is_kept"""
-            for name in BINS
-        },
+        # All of them by one pass over what was decided.
+        "distributions": f"""\
+SELECT measured.signal, measured.bin, d.is_kept, count(*) AS samples
+{with_image}
+LATERAL VIEW stack({len(BINS)}{bins}) measured AS signal, bin
+{of_version} AND measured.bin IS NOT NULL
+GROUP BY measured.signal, measured.bin, d.is_kept
+ORDER BY measured.signal, measured.bin, d.is_kept""",
         "languages": f"""\
 SELECT t.language, count(*) AS samples, count_if(d.is_kept) AS kept,
   round(avg(t.language_score), 2) AS mean_confidence
@@ -209,13 +240,6 @@ SELECT t.language, count(*) AS samples, count_if(d.is_kept) AS kept,
 GROUP BY t.language
 ORDER BY samples DESC, t.language
 LIMIT {LANGUAGES}""",
-        "sizes": f"""\
-SELECT CAST(pow(2, floor(log2(least(i.width_px, i.height_px)))) AS INT) AS shorter_side_from_px,
-  count(*) AS samples, count_if(d.is_kept) AS kept
-{with_image}
-{of_version}
-GROUP BY shorter_side_from_px
-ORDER BY shorter_side_from_px""",
         "sheets": f"""\
 WITH chosen AS (
   SELECT * FROM (

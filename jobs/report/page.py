@@ -88,6 +88,20 @@ class Page:
         return {**counted, "undecided": counted["met"] - outcomes}
 
     @property
+    def sizes(self) -> Sequence[Mapping[str, int]]:
+        """Samples by the shorter side of their images."""
+        bins = self.answers["shorter_side_px"].rows
+        return [
+            {
+                "shorter_side_from_px": int(start),
+                "samples": sum(row["samples"] for row in of_size),
+                "kept": sum(row["samples"] for row in of_size if row["is_kept"]),
+            }
+            for start, rows in groupby(bins, key=lambda row: float(row["bin"]))
+            if (of_size := list(rows))
+        ]
+
+    @property
     def refusals(self) -> Sequence[Mapping[str, Any]] | None:
         """Critical results that the gate refused gold for; null: it was never asked."""
         for verdict in self.verdicts:
@@ -122,7 +136,6 @@ def write(
         raise NotFound(
             f"table {gold.table(recipe.name)} is not in {warehouse.root}; run the pipeline first"
         )
-    warehouse.register()
     answers = measure(warehouse, recipe, run.run_id, clip_recipes=clip_recipes)
     tracking_uri = lineage.tracking_uri(config) if run.is_tracked else None
     is_served = tracking_uri is not None and tracking_uri.startswith("http")
@@ -143,6 +156,17 @@ def write(
         clip_recipes=clip_recipes,
     )
     return _save(page, folder)
+
+
+def stored(folder: Path, run: Run) -> dict[str, Answer] | None:
+    """What the report says in numbers, by question; null: another run wrote it, or none did."""
+    file = folder / "report.json"
+    if not file.is_file():
+        return None
+    tree = json.loads(file.read_text(encoding="utf-8"))
+    if tree["run"]["run_id"] != run.run_id:
+        return None
+    return {name: Answer(a["sql"], tuple(a["rows"])) for name, a in tree["answers"].items()}
 
 
 def render(page: Page) -> str:

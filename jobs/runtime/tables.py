@@ -418,26 +418,56 @@ class Warehouse:
         log = self._class("org.apache.spark.sql.delta.DeltaLog")
         return log.forTable(self.spark._jsparkSession, self.path(table))
 
-    def register(self) -> None:
-        """Make every existing table queryable by its name in this session.
+    def register(self, *statements: str) -> None:
+        """Make tables queryable by their names in this session.
 
         Names of another warehouse that the session knew are forgotten; no file is touched.
+
+        Args:
+            statements: only tables that they name are looked at; without any, all tables are.
         """
-        existing = self.tables()
-        for layer in sorted({table.split(".")[0] for table in (*CONTRACTS, *existing)}):
+        named = " ".join(statements).lower()
+        for layer in sorted({table.split(".")[0] for table in CONTRACTS} | {"gold"}):
             self.spark.sql(f"CREATE DATABASE IF NOT EXISTS `{layer}`")
-            for known in self.spark.sql(f"SHOW TABLES IN `{layer}`").collect():
-                if not known.isTemporary:
-                    what = "VIEW" if known.tableName.startswith(CURRENT) else "TABLE"
-                    self.spark.sql(f"DROP {what} `{layer}`.`{known.tableName}`")
-        for table in existing:
-            layer, name = table.split(".")
+        of_gold = [row.tableName for row in self.spark.sql("SHOW TABLES IN `gold`").collect()]
+        tables = dict.fromkeys((*CONTRACTS, *(f"gold.{name}" for name in of_gold), *self._gold()))
+        for table in tables:
+            if not statements or table.split(".")[1].lower() in named:
+                self._register(table)
+
+    def _register(self, table: str) -> None:
+        layer, name = table.split(".")
+        view = f"`{layer}`.`{CURRENT}{name}`"
+        known, here = self._known_location(layer, name), self._location(table)
+        if known == here:
+            return
+        if known is not None:
+            self.spark.sql(f"DROP VIEW IF EXISTS {view}")
+            self.spark.sql(f"DROP TABLE `{layer}`.`{name}`")
+        if here is not None:
+            # Another thread may have been quicker.
             self.spark.sql(
-                f"CREATE TABLE `{layer}`.`{name}` USING delta LOCATION '{self.path(table)}'"
+                f"CREATE TABLE IF NOT EXISTS `{layer}`.`{name}` USING delta"
+                f" LOCATION '{self.path(table)}'"
             )
             if hasattr(contract(table), "REVISION"):
-                view = f"`{layer}`.`{CURRENT}{name}`"
                 self.spark.sql(f"CREATE OR REPLACE VIEW {view} AS {_newest_sql(table, table)}")
+
+    def _known_location(self, layer: str, name: str) -> str | None:
+        """Where the session thinks that a table is; null: it knows none of that name."""
+        catalog = self.spark._jsparkSession.sessionState().catalog()
+        layer_option = self._class("scala.Option").apply(layer)
+        named = self._class("org.apache.spark.sql.catalyst.TableIdentifier")(name, layer_option)
+        if not catalog.tableExists(named):
+            return None
+        return str(catalog.getTableMetadata(named).location().toString())
+
+    def _location(self, table: str) -> str | None:
+        """Where a table is, as the catalog says it; null: it does not exist."""
+        if not self.exists(table):
+            return None
+        path, files = self._file(self.path(table))
+        return str(files.makeQualified(path).toUri().toString())
 
     def create(self, table: str) -> None:
         """Create a table by its contract, unless it exists."""

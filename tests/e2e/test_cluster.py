@@ -8,9 +8,9 @@ from pyspark.sql import SparkSession
 
 from jobs.runtime.config import load
 from jobs.runtime.tables import Warehouse
-from tests import equality, standalone_cluster, three_shards
+from tests import equality, standalone_cluster, two_shards
 from tests.standalone_cluster import Cluster
-from tests.three_shards import Uninterrupted
+from tests.two_shards import Uninterrupted
 
 TASK_GPU = "spark.task.resource.gpu.amount"
 ONE_GPU = {"spark.executor.resource.gpu.amount": "1"}
@@ -19,7 +19,7 @@ ONE_GPU = {"spark.executor.resource.gpu.amount": "1"}
 def test_a_cluster_that_has_only_the_zip_makes_the_gold_of_one_machine(
     uninterrupted: Uninterrupted, spark: SparkSession, tmp_path: Path
 ) -> None:
-    config = three_shards.config(tmp_path, uninterrupted.dump, shards_per_batch=3)
+    config = two_shards.config(tmp_path, uninterrupted.dump, shards_per_batch=2)
     workers = [tmp_path / "worker-1", tmp_path / "worker-2"]
 
     with standalone_cluster.started(tmp_path, workers) as cluster:

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from jobs.__main__ import app
 from jobs.runtime.config import load
 from jobs.runtime.tables import Warehouse
-from tests import equality, three_shards
-from tests.three_shards import Uninterrupted
+from tests import equality, two_shards
+from tests.two_shards import Uninterrupted
 
 SLUICE = Path(sys.executable).with_name("sluice")
 # Nobody listens there: what is slow about a record is left out, and the data go on without it.
@@ -70,11 +70,11 @@ def test_shards_dropped_in_one_by_one_reach_gold_while_others_ask(
     aside, inbox = tmp_path / "aside", tmp_path / "inbox"
     aside.mkdir()
     inbox.mkdir()
-    config = three_shards.config(tmp_path / "stream", inbox)
+    config = two_shards.config(tmp_path / "stream", inbox)
     warehouse = Warehouse(spark, load(str(config)).warehouse)
 
     with continuous(config) as process:
-        for number, name in enumerate(three_shards.SHARDS, start=1):
+        for number, name in enumerate(two_shards.SHARDS, start=1):
             shutil.copy(uninterrupted.dump / name, aside)
             (aside / name).rename(inbox / name)
             await_in_gold(name, warehouse, process)

@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.e2e.conftest import Demo, versions
 
 CUT = len(films.FILMS) + 2  # and real footage, and its copy;
 REFUSED = len(films.DAMAGED) + 1  # a broken one too
+AGAIN = ("demo-00000.tar", "demo-videos.tar")  # shards that come under two names
 Copy = Callable[..., Demo]
 Entry = tuple[str, str | None, int]
 
@@ -268,26 +270,38 @@ def test_a_second_run_makes_no_version_and_shows_the_funnel(copy: Copy) -> None:
     assert versions(again.plan) == before
 
 
-def test_the_same_dump_under_another_name_runs_no_model(demo: Demo, copy: Copy) -> None:
-    twice = copy(more_dumps=({"name": "again", "path": str(demo.dump)},))
+def test_the_same_shards_under_another_name_run_no_model(
+    demo: Demo, copy: Copy, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    again.mkdir()
+    for shard in AGAIN:
+        (again / shard).hardlink_to(demo.dump / shard)
+    twice = copy(more_dumps=({"name": "again", "path": str(again)},))
     before = versions(twice.plan)
     read = twice.plan.warehouse.read
-    counts = {t: read(t).count() for t in ("bronze.samples", "ops.quarantine", "silver.pairs")}
+    told = read("bronze.samples").where(F.col("shard").isin(*AGAIN)).select("sample_id")
+    counts = {
+        "bronze.samples": told.count(),
+        "ops.quarantine": read("ops.quarantine").where(F.col("shard").isin(*AGAIN)).count(),
+        "silver.pairs": read("silver.pairs").join(told, "sample_id").count(),
+    }
+    assert all(counts.values())
+    expected = {table: read(table).count() + more for table, more in counts.items()}
+    expected["ops.quarantine"] -= REFUSED  # a video is refused once, as it is decoded
 
-    cycle.run(twice.plan, command="again")
+    cycle.run_alone(twice.plan, *cycle.STAGE_NAMES)
 
     after = versions(twice.plan)
     for table in ("bronze.media", "silver.image_signals", "silver.clips", "silver.video_signals"):
         assert after[table] == before[table], table
     assert after["silver.text_signals"] == before["silver.text_signals"]
-    doubled = {t: 2 * n for t, n in counts.items()}
-    doubled["ops.quarantine"] -= REFUSED  # a video is refused once, as it is decoded
-    assert {t: read(t).count() for t in counts} == doubled
+    assert {table: read(table).count() for table in counts} == expected
     second = read("ops.decisions").join(
         read("bronze.samples").where("dump = 'again'").select("sample_id"), "sample_id"
     )
     # Its every sample is an exact copy of an earlier one.
-    assert second.count() == read("silver.pairs").count() / 2
+    assert second.count() == counts["silver.pairs"]
     assert (
         second.where("array_contains(transform(reasons, r -> r.reason), 'duplicate_exact')").count()
         == second.count()
@@ -315,7 +329,7 @@ def test_a_threshold_moves_exactly_the_rows_that_the_diff_names_and_runs_no_mode
     was = {row.sample_id for row in warehouse.read("gold.default").collect()}
     signals = [warehouse.version(f"silver.{side}_signals") for side in ("image", "text")]
 
-    cycle.run(stricter.plan, command="re-threshold")
+    cycle.run_alone(stricter.plan, *cycle.STAGE_NAMES)
 
     now = {row.sample_id for row in warehouse.read("gold.default").collect()}
     assert named
@@ -332,7 +346,7 @@ def test_an_image_above_the_nsfw_threshold_is_rejected_for_it(copy: Copy, demo: 
     threshold = sum(scores) / 2
     stricter = copy(f"recipe.overrides.nsfw.below={threshold}")
 
-    cycle.run(stricter.plan, command="nsfw")
+    cycle.run_alone(stricter.plan, *cycle.STAGE_NAMES)
 
     decided = stricter.plan.warehouse.read("ops.decisions").where(
         F.col("recipe_version") == stricter.plan.recipe.version

@@ -11,9 +11,9 @@ from jobs import cycle, report
 from jobs.cycle import Plan
 from jobs.runtime import lineage
 from jobs.runtime.config import load
-from tests import three_shards
+from tests import two_shards
 from tests.faults import driver
-from tests.three_shards import Uninterrupted
+from tests.two_shards import Uninterrupted
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def resumed(
     """Plan a run over a copy of the warehouse as it was before a stage."""
 
     def make(stage: str) -> Plan:
-        config = three_shards.config(tmp_path, uninterrupted.dump)
+        config = two_shards.config(tmp_path, uninterrupted.dump)
         shutil.copytree(uninterrupted.before[stage], tmp_path / "warehouse")
         return cycle.plan(load(str(config)), spark)
 

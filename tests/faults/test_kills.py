@@ -16,7 +16,7 @@ from jobs.cycle import Plan
 from jobs.runtime.errors import CheckpointBusy
 from tests import equality
 from tests.faults import driver
-from tests.three_shards import Uninterrupted
+from tests.two_shards import Uninterrupted
 
 ROOT = Path(__file__).parents[2]
 # `make test` takes these two, and a third at which the driver was stopped first; `make faults` all.

@@ -212,7 +212,8 @@ def test_languages_and_sizes_tell_kept_from_all(answers):
     (language,) = answers["languages"]
     assert (language["language"], language["samples"], language["kept"]) == ("en", 4, 2)
     assert float(language["mean_confidence"]) == 0.9
-    assert answers["sizes"] == [{"shorter_side_from_px": 128, "samples": 4, "kept": 2}]
+    sizes = {(row["bin"], row["is_kept"]): row["samples"] for row in answers["shorter_side_px"]}
+    assert sizes == {(128, False): 2, (128, True): 2}
 
 
 def test_each_outcome_has_a_sheet(answers):

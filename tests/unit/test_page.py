@@ -10,7 +10,7 @@ import pytest
 
 from jobs import recipe as recipes
 from jobs.report import page as pages
-from jobs.report.measure import Answer, clip_outcomes, questions
+from jobs.report.measure import BINS, Answer, clip_outcomes, questions
 from jobs.report.page import Page, Thumbnail, is_unsafe, number, render, thresholds
 from jobs.runtime.cards import Card, CardFile
 from jobs.runtime.lineage import Run
@@ -45,7 +45,11 @@ ROWS = {
     "nsfw_score": [{"bin": 0.2, "is_kept": True, "samples": 1000}],
     "sharpness": [{"bin": 2.1, "is_kept": True, "samples": 1000}],
     "languages": [{"language": "en", "samples": 1300, "kept": 1000, "mean_confidence": 0.91}],
-    "sizes": [{"shorter_side_from_px": 128, "samples": 1300, "kept": 1000}],
+    "shorter_side_px": [
+        {"bin": 64.0, "is_kept": True, "samples": 100},
+        {"bin": 128.0, "is_kept": False, "samples": 300},
+        {"bin": 128.0, "is_kept": True, "samples": 900},
+    ],
     "sheets": [],
     "ledger": [],
     "this_run": [{"batches": 7, "rows_in": 1345}],
@@ -79,9 +83,10 @@ def verdict(*, is_met):
     return {"suite": "gold.default", "is_passed": is_met, "results": [result]}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page():
     sql = {"signal_set": "SELECT 1", **questions(RECIPE, RUN_ID, "cafe")}
+    sql |= dict.fromkeys(BINS, sql.pop("distributions"))
     answers = {name: Answer(sql[name], tuple(rows)) for name, rows in ROWS.items()}
     card = Card(
         name="demo-clip",
@@ -204,6 +209,10 @@ def test_the_overlap_of_two_reasons_is_in_the_matrix(page):
     assert "nsfw 210 17 text_length 17 107" in plain(render(page))
 
 
+def test_sizes_are_told_with_those_that_are_kept_of_them(page):
+    assert "64 100 100 128 1,200 900" in plain(render(page))
+
+
 def test_a_quarantine_class_is_explained(page):
     assert f"empty_media {ERROR_CLASSES['empty_media']} ingest 45" in plain(render(page))
 
@@ -270,6 +279,14 @@ def test_the_numbers_for_programs_are_those_of_the_page_without_captions(page, t
     assert stored["answers"]["languages"]["rows"] == ROWS["languages"]
     assert stored["answers"]["languages"]["sql"] == page.answers["languages"].sql
     assert "private" not in text
+
+
+def test_the_numbers_are_had_again_by_the_run_that_wrote_them_alone(page, tmp_path):
+    assert pages.stored(tmp_path, page.run) is None
+    pages._save(replace(page, sheets={}), tmp_path)
+    assert pages.stored(tmp_path, Run("cd" * 16, is_tracked=True)) is None
+    again = pages.stored(tmp_path, page.run)
+    assert again == {name: a for name, a in page.answers.items() if name != "sheets"}
 
 
 def test_thresholds_are_the_recipes_own():

@@ -1,4 +1,4 @@
-"""The least dump with trouble: three shards, one compressed, copies across and within, a video."""
+"""The least dump with trouble: two shards, one compressed, copies across and within, a video."""
 
 import gzip
 import io
@@ -25,7 +25,7 @@ from tests import equality, small_spark
 from tests.videos import video
 
 SIDES_PX: Final = (260, 200)
-SHARDS: Final = ("a.tar", "b.tar.gz", "c.tar")
+SHARDS: Final = ("a.tar", "b.tar.gz")
 Item = tuple[File, ...]  # an image and its text, or less
 # Its video is shorter than clips are, and stands still.
 _EVERY_CLIP: Final = {
@@ -63,7 +63,7 @@ def config(folder: Path, dump: Path, *, shards_per_batch: int = 1) -> Path:
     """Write a configuration: two cores, the rest as by default."""
     settings = {
         "warehouse": "warehouse",
-        "dumps": [{"name": "three", "path": str(dump)}],
+        "dumps": [{"name": "two", "path": str(dump)}],
         "recipe": {"overrides": {"shorter_side": {"min": 64}}},
         "video": {"recipes": [_EVERY_CLIP]},
         "quality": {"max_quarantined_share": 0.5},
@@ -99,13 +99,23 @@ def _contents() -> tuple[Sequence[Item], ...]:
     return (
         [
             *sound[:4],
+            sound[6],
             (File("mp4", video()), _text("moves")),
             (trouble.truncated_jpeg(pictures[4]), captions[4]),
             (sound[4][0],),
         ],
-        # A copy of an earlier shard, one of this shard, a picture under another caption.
-        [*sound[5:8], sound[0], sound[5], (sound[2][0], other_words), (halved, captions[1])],
-        [*sound[9:], (trouble.reencoded(pictures[6]), captions[6]), (sound[8][0], _text("no"))],
+        [
+            sound[5],
+            sound[7],
+            *sound[9:],
+            # A copy of the earlier shard, one of this shard, a picture under another caption.
+            sound[0],
+            sound[5],
+            (sound[2][0], other_words),
+            (halved, captions[1]),
+            (trouble.reencoded(pictures[6]), captions[6]),
+            (sound[8][0], _text("no")),
+        ],
     )
 
 
