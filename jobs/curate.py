@@ -6,6 +6,7 @@ on duplicates has changed since are decided again; what comes out otherwise is a
 supersedes the decision of before.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from pyspark.sql import Column, DataFrame
@@ -21,6 +22,7 @@ from jobs.runtime.tables import Warehouse, belonging, counted, newest, within
 from schemas import decisions, duplicates
 
 NAME: Final = "curate"
+Narrow = Callable[[DataFrame], DataFrame]  # rows of a table -> those of the batch's samples
 
 
 def all_candidates(warehouse: Warehouse, judged: Judged, registry: str | None = None) -> DataFrame:
@@ -58,8 +60,9 @@ def stage(recipe: Recipe, judged: Judged) -> Stage:
 
     def process(batch: Batch) -> Outcome:
         rows = held(batch.frame)
-        _decide(batch, recipe, judged, rows.frame)
-        return Outcome(rows_in=rows.rows, **_standing(batch, recipe, rows.frame))
+        here = _among(rows.frame)
+        _decide(batch, recipe, judged, rows.frame, here)
+        return Outcome(rows_in=rows.rows, **_standing(batch, recipe, here))
 
     return Stage(
         name=NAME + judged.suffix,
@@ -77,11 +80,12 @@ def revisions(recipe: Recipe, judged: Judged) -> Stage:
 
     def process(batch: Batch) -> Outcome:
         revised = batch.frame.distinct().localCheckpoint()
-        decided = held(_decided(batch, recipe, revised))
-        rows = _here(batch.warehouse.read(judged.table), revised).where(_is_judged(judged))
+        here = _among(revised)
+        decided = held(_decided(batch, recipe, here))
+        rows = here(batch.warehouse.read(judged.table)).where(_is_judged(judged))
         rows = rows.join(decided.frame, "sample_id", "left_semi").select(*judged.columns)
-        _decide(batch, recipe, judged, rows.localCheckpoint())
-        return Outcome(rows_in=decided.rows, **_standing(batch, recipe, revised))
+        _decide(batch, recipe, judged, rows.localCheckpoint(), here)
+        return Outcome(rows_in=decided.rows, **_standing(batch, recipe, here))
 
     return Stage(
         name=NAME + judged.suffix,
@@ -100,13 +104,13 @@ def is_revised(judged: Judged) -> Column:
     return (F.col(duplicates.REVISION) > 0) & F.col("kind").isin(*kinds)
 
 
-def _decide(batch: Batch, recipe: Recipe, judged: Judged, rows: DataFrame) -> None:
+def _decide(batch: Batch, recipe: Recipe, judged: Judged, rows: DataFrame, here: Narrow) -> None:
     warehouse = batch.warehouse
     found = judged.with_verdicts(
         judged.candidates(
             warehouse, rows, lambda others, key: belonging(others, rows, key), recipe.registry
         ),
-        newest(_here(warehouse.read(duplicates.TABLE), rows), duplicates.TABLE),
+        newest(here(warehouse.read(duplicates.TABLE)), duplicates.TABLE),
     )
     # A recipe that asks for no kind waits for none.
     lacks_verdict = " OR ".join(
@@ -121,7 +125,7 @@ def _decide(batch: Batch, recipe: Recipe, judged: Judged, rows: DataFrame) -> No
         )
     if not candidates.rows:
         return
-    former = _decided(batch, recipe, rows).select(
+    former = _decided(batch, recipe, here).select(
         "sample_id",
         (F.col(decisions.REVISION) + 1).alias(decisions.REVISION),
         F.col("reasons").alias("held_reasons"),
@@ -136,24 +140,25 @@ def _decide(batch: Batch, recipe: Recipe, judged: Judged, rows: DataFrame) -> No
         batch.append(batch.stamped(decided.frame, at="decided_at"), decisions.TABLE)
 
 
-def _standing(batch: Batch, recipe: Recipe, keys: DataFrame) -> dict[str, int]:
+def _standing(batch: Batch, recipe: Recipe, here: Narrow) -> dict[str, int]:
     """Outcomes by what stands after the batch: what came out as before is not written again."""
-    stands = newest(_decisions(batch, recipe, keys), decisions.TABLE)
+    stands = newest(_decisions(batch, recipe, here), decisions.TABLE)
     is_kept, is_new = F.col("is_kept"), F.col("batch") == batch.name
     return counted(stands, rows_kept=is_kept, rows_rejected=~is_kept, rows_reused=is_kept & ~is_new)
 
 
-def _decided(batch: Batch, recipe: Recipe, keys: DataFrame) -> DataFrame:
+def _decided(batch: Batch, recipe: Recipe, here: Narrow) -> DataFrame:
     """Decisions of earlier batches that hold on the samples."""
-    earlier = _decisions(batch, recipe, keys).where(F.col("batch") != batch.name)
+    earlier = _decisions(batch, recipe, here).where(F.col("batch") != batch.name)
     return newest(earlier, decisions.TABLE)
 
 
-def _decisions(batch: Batch, recipe: Recipe, keys: DataFrame) -> DataFrame:
+def _decisions(batch: Batch, recipe: Recipe, here: Narrow) -> DataFrame:
     is_of_version = (F.col("recipe") == recipe.name) & (F.col("recipe_version") == recipe.version)
-    return _here(batch.warehouse.read(decisions.TABLE).where(is_of_version), keys)
+    return here(batch.warehouse.read(decisions.TABLE).where(is_of_version))
 
 
-def _here(rows: DataFrame, keys: DataFrame) -> DataFrame:
-    """The rows of the samples; files of none between the first and the last are passed over."""
-    return belonging(rows.where(within(keys, "ingest_ordinal")), keys, "sample_id")
+def _among(keys: DataFrame) -> Narrow:
+    """What leaves the rows of these samples; files of none from first to last are passed over."""
+    is_near = within(keys, "ingest_ordinal")
+    return lambda rows: belonging(rows.where(is_near), keys, "sample_id")

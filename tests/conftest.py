@@ -45,12 +45,11 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     started.stop()
 
 
-@pytest.fixture(autouse=True)
-def _forgotten(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Have Delta forget the tables of a test: an hour of them fills the heap with their plans."""
+@pytest.fixture(autouse=True, scope="module")
+def _forgotten() -> Iterator[None]:
+    """Have Delta forget the tables of a file: an hour of them fills the heap with their plans."""
     yield
-    if "spark" in request.fixturenames:
-        started: SparkSession = request.getfixturevalue("spark")
+    if (started := SparkSession.getActiveSession()) is not None:
         started._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
 
 

@@ -4,6 +4,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
@@ -121,6 +122,8 @@ ON_DEMAND: Final = frozenset(
         clip_runs,
     )
 )
+# Each is the work of one thread (chosen: as many as a small machine has cores).
+CREATED_AT_A_TIME: Final = 4
 CURRENT: Final = "current_"  # how the view of a revised table's newest rows is named
 
 
@@ -148,11 +151,28 @@ class Warehouse:
         return DeltaTable.isDeltaTable(self.spark, self.path(table))
 
     def read(self, table: str, version: int | None = None) -> DataFrame:
-        """The table as it is, or as it was at a version."""
+        """The table as it is, or as it was at a version.
+
+        One without a file is an empty frame: Spark then leaves out what is joined with it, where a
+        Delta table costs a job whatever it holds.
+        """
         reader = self.spark.read.format("delta")
         if version is not None:
-            reader = reader.option("versionAsOf", version)
+            return reader.option("versionAsOf", version).load(self.path(table))
+        if self._is_empty(table):
+            return self._empty(contract(table).SCHEMA)
         return reader.load(self.path(table))
+
+    def _is_empty(self, table: str) -> bool:
+        """No file, and so no row; false where it would take a job to know."""
+        checksum = self._log(table).update(False, self._none(), self._none()).checksumOpt()
+        return bool(checksum.isDefined() and not checksum.get().numFiles())
+
+    def _empty(self, schema: T.StructType) -> DataFrame:
+        session = self.spark._jsparkSession
+        parsed = self._class("org.apache.spark.sql.types.StructType").fromJson(schema.json())
+        rows = self._class("java.util.ArrayList")()
+        return DataFrame(session.createDataFrame(rows, parsed), self.spark)
 
     def current(self, table: str) -> DataFrame:
         """The rows that hold, of a table to which later changes are appended: see `newest`."""
@@ -490,9 +510,9 @@ class Warehouse:
 
 def create_all(warehouse: Warehouse, recipe: str) -> None:
     """Create every table that each cycle with this recipe writes."""
-    for table in (*CONTRACTS, gold.table(recipe)):
-        if table not in ON_DEMAND:
-            warehouse.create(table)
+    tables = [table for table in (*CONTRACTS, gold.table(recipe)) if table not in ON_DEMAND]
+    with ThreadPoolExecutor(CREATED_AT_A_TIME) as pool:
+        list(pool.map(warehouse.create, tables))
 
 
 def belonging(rows: DataFrame, keys: DataFrame, key: str) -> DataFrame:
