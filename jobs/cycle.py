@@ -415,17 +415,16 @@ def _close(planned: Plan, run: Run, result: Outcome, *, report_every_s: float | 
     if done or result == "gate_failed":
         planned.unreported.parent.mkdir(parents=True, exist_ok=True)
         planned.unreported.touch()
-    is_due = (
-        report_every_s is not None
-        and planned.unreported.exists()
-        and _report_age_s(planned) >= report_every_s
-    )
+    is_due = report_every_s is not None and _report_age_s(planned) >= report_every_s
     _record(planned, run, result, done=done, artifacts=_reported(planned, run) if is_due else ())
 
 
 def _report_age_s(planned: Plan) -> float:
+    """How old the report is: one that says all is as good as new, one that is not there is not."""
     page = planned.report_folder / "index.html"
-    return time.time() - page.stat().st_mtime if page.exists() else math.inf
+    if not page.exists():
+        return math.inf
+    return time.time() - page.stat().st_mtime if planned.unreported.exists() else -math.inf
 
 
 def _done(planned: Plan, run: Run) -> list[dict[str, Any]]:

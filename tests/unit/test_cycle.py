@@ -84,6 +84,15 @@ def test_a_report_is_written_of_news_and_of_a_refusal(cycles: Cycles) -> None:
 def test_what_a_stage_alone_did_is_in_the_next_report(cycles: Cycles) -> None:
     assert cycles.end(news=1, every_s=None) == 0
     assert cycles.end() == 1
+    assert cycles.end(news=1, every_s=None) == 1
+    assert cycles.end() == 2
+
+
+def test_a_report_that_is_gone_is_written_again(cycles: Cycles) -> None:
+    cycles.end(news=1)
+    cycles.page.unlink()
+    assert cycles.end(every_s=600) == 2
+    assert cycles.end() == 2
 
 
 def test_cycles_that_repeat_report_now_and_then_and_the_last_news_too(cycles: Cycles) -> None:
