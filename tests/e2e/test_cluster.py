@@ -1,5 +1,6 @@
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,35 @@ TASK_GPU = "spark.task.resource.gpu.amount"
 ONE_GPU = {"spark.executor.resource.gpu.amount": "1"}
 
 
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The folders of two workers."""
+    folder = tmp_path_factory.mktemp("cluster")
+    return [folder / "worker-1", folder / "worker-2"]
+
+
+@pytest.fixture(scope="module")
+def cluster(workers: list[Path]) -> Iterator[Cluster]:
+    """A cluster of them, two cores each."""
+    with standalone_cluster.started(workers[0].parent, workers, cores=2) as started:
+        yield started
+
+
 def test_a_cluster_that_has_only_the_zip_makes_the_gold_of_one_machine(
-    uninterrupted: Uninterrupted, spark: SparkSession, tmp_path: Path
+    uninterrupted: Uninterrupted,
+    cluster: Cluster,
+    workers: list[Path],
+    spark: SparkSession,
+    tmp_path: Path,
 ) -> None:
     config = two_shards.config(tmp_path, uninterrupted.dump, shards_per_batch=2)
-    workers = [tmp_path / "worker-1", tmp_path / "worker-2"]
-
-    with standalone_cluster.started(tmp_path, workers) as cluster:
-        submitted = subprocess.run(
-            cluster.submission("run", "--config", config, conf=ONE_GPU | {TASK_GPU: "1"}),
-            cwd=tmp_path,
-            env=cluster.environment,
-            capture_output=True,
-            text=True,
-        )
+    submitted = subprocess.run(
+        cluster.submission("run", "--config", config, conf=ONE_GPU | {TASK_GPU: "1"}),
+        cwd=tmp_path,
+        env=cluster.environment,
+        capture_output=True,
+        text=True,
+    )
 
     # Every task had a GPU, so it was said; the scores are those of a machine without one.
     assert submitted.returncode == 0, submitted.stderr
@@ -39,11 +55,10 @@ def test_a_cluster_that_has_only_the_zip_makes_the_gold_of_one_machine(
 
 
 @pytest.mark.timeout(300)
-def test_each_task_has_a_device_and_as_many_share_it_as_configured(tmp_path: Path) -> None:
-    workers = [tmp_path / "worker-1", tmp_path / "worker-2"]
-    with standalone_cluster.started(tmp_path, workers, cores=2) as cluster:
-        told = {tasks: _devices(cluster, tmp_path, tasks_a_device=tasks) for tasks in (1, 2)}
-
+def test_each_task_has_a_device_and_as_many_share_it_as_configured(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    told = {tasks: _devices(cluster, tmp_path, tasks_a_device=tasks) for tasks in (1, 2)}
     for tasks_a_device, tasks in told.items():
         assert len(tasks) == 8
         assert {task["address"] for task in tasks} == {0, 1}

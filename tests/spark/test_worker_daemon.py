@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 
-TASKS = 6  # more than Spark keeps workers for one task at a time on two cores
+MOST_TASKS = 50  # more than the idle workers of earlier tests, which take turns
 
 
 def test_what_a_worker_has_imported_is_not_collected_after_each_task(spark: SparkSession) -> None:
@@ -19,9 +19,13 @@ def test_what_a_worker_has_imported_is_not_collected_after_each_task(spark: Spar
             yield pa.RecordBatch.from_pydict(figures)
 
     asked = spark.range(1).coalesce(1).mapInArrow(told, "worker long, frozen long, others long")
-    rows = [row for _ in range(TASKS) for row in asked.collect()]
+    told_by: dict[int, Row] = {}
+    for _ in range(MOST_TASKS):
+        (again,) = asked.collect()
+        first = told_by.setdefault(again.worker, again)
+        if first is not again:
+            break
 
-    again = next(row for n, row in enumerate(rows) if row.worker in {r.worker for r in rows[:n]})
-    first = next(row for row in rows if row.worker == again.worker)
+    assert first is not again
     assert again.frozen > first.frozen
     assert again.frozen > again.others
