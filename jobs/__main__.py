@@ -540,25 +540,18 @@ def _run(planned: Any, *, command: str) -> None:
     page = planned.report_folder / "index.html"
     try:
         with err.status("working …"):
-            run = cycle.run(planned, command=command)
+            cycle.run(planned, command=command)
     except GateFailed:
         err.print(f"the report says why: {page}", soft_wrap=True)
         raise
-    _show_funnel(planned, run)
+    _show_funnel(planned)
     out.print(f"\nreport: {page}", soft_wrap=True)
 
 
-def _show_funnel(planned: Any, run: Any) -> None:
+def _show_funnel(planned: Any) -> None:
     from jobs import report
-    from jobs.report import measure
 
-    # What the run has just reported is not asked again.
-    answers = report.stored(planned.report_folder, run)
-    if answers is None:
-        asked = measure.questions(planned.recipe, run_id="", signal_set="")
-        shown = {name: asked[name] for name in ("funnel", "first_reasons", "quarantine")}
-        shown |= measure.questions_of_clips(planned.warehouse, planned.clip_recipes)
-        answers = measure.ask_all(planned.warehouse, shown)
+    answers = report.stored(planned.report_folder, planned.recipe)
     funnel = answers["funnel"].rows[0]
     table = Table("", "rows", title=f"recipe {planned.recipe.name} {planned.recipe.version}")
     table.columns[1].justify = "right"

@@ -421,10 +421,12 @@ def _close(planned: Plan, run: Run, result: Outcome, *, report_every_s: float | 
 
 def _report_age_s(planned: Plan) -> float:
     """How old the report is: one that says all is as good as new, one that is not there is not."""
-    page = planned.report_folder / "index.html"
-    if not page.exists():
+    try:
+        report.stored(planned.report_folder, planned.recipe)
+    except NotFound:
         return math.inf
-    return time.time() - page.stat().st_mtime if planned.unreported.exists() else -math.inf
+    written_s = (planned.report_folder / report.NUMBERS).stat().st_mtime
+    return time.time() - written_s if planned.unreported.exists() else -math.inf
 
 
 def _done(planned: Plan, run: Run) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
 """The report: one static page of what a warehouse holds and why, each number with its SQL."""
 
-from jobs.report.page import stored, write
+from jobs.report.page import NUMBERS, stored, write
 
-__all__ = ["stored", "write"]
+__all__ = ["NUMBERS", "stored", "write"]

@@ -69,13 +69,15 @@ def measure(
     """
     ledger = ask(warehouse, _signal_set(recipe))
     signal_set = ledger.rows[0]["signal_set"] if ledger.rows else ""
-    asked = {
-        **questions(recipe, run_id, signal_set),
-        **questions_of_clips(warehouse, clip_recipes),
-    }
+    asked = dict(questions(recipe, run_id, signal_set))
     if warehouse.exists(clips.TABLE):
         asked["clips"] = CLIPS
-    answers = ask_all(warehouse, asked)
+    if clip_recipes and warehouse.exists(clip_pairs.TABLE):
+        asked["clip_outcomes"] = clip_outcomes(clip_recipes)
+    warehouse.register(*asked.values())
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        rows = pool.map(partial(_asked, warehouse), asked.values())
+        answers = dict(zip(asked, rows, strict=True))
     return {"signal_set": ledger, **answers, **_by_signal(answers.pop("distributions"))}
 
 
@@ -87,13 +89,6 @@ def _by_signal(distributions: Answer) -> dict[str, Answer]:
         )
         for name in BINS
     }
-
-
-def questions_of_clips(warehouse: Warehouse, clip_recipes: Sequence[Recipe]) -> dict[str, str]:
-    """What became of clips, where there is any and a recipe for it."""
-    if not clip_recipes or not warehouse.exists(clip_pairs.TABLE):
-        return {}
-    return {"clip_outcomes": clip_outcomes(clip_recipes)}
 
 
 def clip_outcomes(clip_recipes: Sequence[Recipe]) -> str:
@@ -111,14 +106,6 @@ def ask(warehouse: Warehouse, sql: str) -> Answer:
     """Run one statement."""
     warehouse.register(sql)
     return _asked(warehouse, sql)
-
-
-def ask_all(warehouse: Warehouse, asked: Mapping[str, str]) -> dict[str, Answer]:
-    """Run statements, a few at a time: name -> answer, in their order."""
-    warehouse.register(*asked.values())
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        answers = pool.map(partial(_asked, warehouse), asked.values())
-        return dict(zip(asked, answers, strict=True))
 
 
 def _asked(warehouse: Warehouse, sql: str) -> Answer:

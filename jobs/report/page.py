@@ -27,6 +27,7 @@ from jobs.runtime.tables import Warehouse
 from schemas import gold, samples
 from schemas.error_classes import ERROR_CLASSES
 
+NUMBERS: Final = "report.json"  # what the page says in numbers, for programs
 NSFW_SCORE: Final = "nsfw_score"
 BLUR_FROM: Final = 0.5  # LAION-Aesthetics keeps punsafe < 0.5; a stricter recipe blurs from its own
 
@@ -158,15 +159,24 @@ def write(
     return _save(page, folder)
 
 
-def stored(folder: Path, run: Run) -> dict[str, Answer] | None:
-    """What the report says in numbers, by question; null: another run wrote it, or none did."""
-    file = folder / "report.json"
-    if not file.is_file():
-        return None
-    tree = json.loads(file.read_text(encoding="utf-8"))
-    if tree["run"]["run_id"] != run.run_id:
-        return None
+def stored(folder: Path, recipe: Recipe) -> dict[str, Answer]:
+    """What the report says in numbers, by question.
+
+    Raises:
+        NotFound: there is no report of this version of the recipe.
+    """
+    file = folder / NUMBERS
+    tree = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if tree.get("recipe") != _named(recipe):
+        raise NotFound(
+            f"no report of recipe {recipe.name} {recipe.version} in {folder}; `sluice report`"
+            " writes one"
+        )
     return {name: Answer(a["sql"], tuple(a["rows"])) for name, a in tree["answers"].items()}
+
+
+def _named(recipe: Recipe) -> dict[str, str]:
+    return {"name": recipe.name, "version": recipe.version}
 
 
 def render(page: Page) -> str:
@@ -293,7 +303,7 @@ def _save(page: Page, folder: Path) -> Path:
         (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
     for name, thumbnails in page.sheets.items():
         (folder / f"contact_{name}.jpg").write_bytes(grid([t.image for t in thumbnails]))
-    (folder / "report.json").write_text(_numbers(page), encoding="utf-8")
+    (folder / NUMBERS).write_text(_numbers(page), encoding="utf-8")
     index = folder / "index.html"
     index.write_text(render(page), encoding="utf-8")
     return index
@@ -307,7 +317,7 @@ def _numbers(page: Page) -> str:
         if name != "sheets"
     }
     tree = {
-        "recipe": {"name": page.recipe.name, "version": page.recipe.version},
+        "recipe": _named(page.recipe),
         "run": {"run_id": page.run.run_id, "is_tracked": page.run.is_tracked},
         "funnel": page.funnel,
         "quality": page.verdicts,

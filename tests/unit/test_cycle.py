@@ -11,7 +11,7 @@ import pytest
 
 from jobs import cycle, report
 from jobs.cycle import CURATE_CLIPS, PUBLISH_CLIPS, STAGE_NAMES, _past_refusals
-from jobs.runtime.errors import GateFailed, LedgerMismatch
+from jobs.runtime.errors import GateFailed, LedgerMismatch, NotFound
 from jobs.runtime.lineage import Run
 
 
@@ -46,12 +46,13 @@ class Cycles:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: list[dict[str, Any]] = []
         self.reported = 0
-        self.page = folder / "index.html"
+        self.page = folder / report.NUMBERS
         facts = ("warehouse", "config", "recipe", "clip_recipes")
         self.plan: Any = SimpleNamespace(
             report_folder=folder, unreported=folder / "unreported", **dict.fromkeys(facts)
         )
         monkeypatch.setattr(report, "write", self.write)
+        monkeypatch.setattr(report, "stored", self.stored)
         monkeypatch.setattr(cycle, "_done", lambda *_: self.done)
         monkeypatch.setattr(cycle, "_record", lambda *_, **__: None)
 
@@ -60,6 +61,10 @@ class Cycles:
         folder.mkdir(exist_ok=True)
         self.page.write_text("")
         return self.page
+
+    def stored(self, *_: Any) -> None:
+        if not self.page.exists():
+            raise NotFound("no report")
 
     def end(self, result: Any = "finished", *, news: int = 0, every_s: float | None = 0.0) -> int:
         """End a cycle of so many batches; how many reports there have been."""

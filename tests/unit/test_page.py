@@ -13,6 +13,7 @@ from jobs.report import page as pages
 from jobs.report.measure import BINS, Answer, clip_outcomes, questions
 from jobs.report.page import Page, Thumbnail, is_unsafe, number, render, thresholds
 from jobs.runtime.cards import Card, CardFile
+from jobs.runtime.errors import NotFound
 from jobs.runtime.lineage import Run
 from schemas.error_classes import ERROR_CLASSES
 
@@ -281,12 +282,15 @@ def test_the_numbers_for_programs_are_those_of_the_page_without_captions(page, t
     assert "private" not in text
 
 
-def test_the_numbers_are_had_again_by_the_run_that_wrote_them_alone(page, tmp_path):
-    assert pages.stored(tmp_path, page.run) is None
+def test_the_numbers_are_had_again_of_the_same_recipe_version_alone(page, tmp_path):
+    with pytest.raises(NotFound, match="no report of recipe default"):
+        pages.stored(tmp_path, RECIPE)
     pages._save(replace(page, sheets={}), tmp_path)
-    assert pages.stored(tmp_path, Run("cd" * 16, is_tracked=True)) is None
-    again = pages.stored(tmp_path, page.run)
+    again = pages.stored(tmp_path, RECIPE)
     assert again == {name: a for name, a in page.answers.items() if name != "sheets"}
+    stricter = recipes.load("default", overrides={}, thresholds={"clip_score": 0.22})
+    with pytest.raises(NotFound, match=f"no report of recipe default {stricter.version}"):
+        pages.stored(tmp_path, stricter)
 
 
 def test_thresholds_are_the_recipes_own():
