@@ -7,7 +7,7 @@ come as if they were new: what the stage then finds is what it would have found 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,10 +20,9 @@ from jobs.runtime.config import Config
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import ON_DEMAND, Warehouse, contract
 from schemas import duplicate_edges, duplicates, exact_index
-from schemas.duplicate_kinds import CLIP_KINDS, EXACT_KINDS, KINDS
+from schemas.duplicate_kinds import CLIP_KINDS, EXACT_KINDS, KINDS, SAMPLE_KINDS
 from udfs.identity import digest
 
-# Verdicts on exact kinds first: near kinds compare their contents.
 _INDEXED: Final = "kind string, node long"
 
 
@@ -109,33 +108,34 @@ def hold(warehouse: Warehouse, config: Config, found: Iterable[Departed]) -> Non
     Raises:
         ConfigError: which rule, what the index was built with, what the configuration says.
     """
-    for one in found:
-        if one.samples:
-            schemes.hold(warehouse, _judged(config, one.kind).rules)
+    for judged, _ in _judged(config, found):
+        schemes.hold(warehouse, judged.rules)
 
 
-def judge_again(batch: Batch, config: Config, one: Departed) -> None:
+def judge_again(batch: Batch, config: Config, found: Iterable[Departed]) -> None:
     """Judge what is left, once all that goes is gone."""
-    if not one.samples:
-        return
-    judged = _judged(config, one.kind)
-    warehouse = batch.warehouse
-    asked = warehouse.spark.createDataFrame([(name,) for name in one.samples], "sample_id string")
-    rows = warehouse.read(judged.source).select(*judged.columns)
-    verdicts.judge_again(
-        # Each kind appends to the same tables: a batch of its own each.
-        replace(
-            batch,
-            generation=digest(batch.generation, one.kind),
-            frame=rows.join(F.broadcast(asked), "sample_id", "left_semi"),
-        ),
-        judged,
-    )
+    for judged, of_kinds in _judged(config, found):
+        pairs = [(one.kind, name) for one in of_kinds for name in one.samples]
+        asked = batch.warehouse.spark.createDataFrame(pairs, "kind string, sample_id string")
+        rows = batch.warehouse.read(judged.source).select(*judged.columns)
+        frame = rows.join(F.broadcast(asked), "sample_id", "left_semi")
+        # Samples and clips are appended to the same tables: a batch of its own each.
+        own = replace(batch, generation=digest(batch.generation, judged.stage), frame=frame)
+        verdicts.judge_again(own, judged, asked)
 
 
-def _judged(config: Config, kind: str) -> Judged:
-    """What judges by this kind alone; it need not be one that is still searched for."""
-    if kind in CLIP_KINDS:
-        settings = config.dedup.model_copy(update={"clip_kinds": (kind,)})
-        return clips.judged(settings, config.video.sample_fps)
-    return stage.judged(config.dedup.model_copy(update={"kinds": (kind,)}))
+def _judged(
+    config: Config, found: Iterable[Departed]
+) -> Iterator[tuple[Judged, Sequence[Departed]]]:
+    """Samples, and clips, that are judged again: by these kinds, searched for still or not."""
+    left = [one for one in found if one.samples]
+    for known in (SAMPLE_KINDS, CLIP_KINDS):
+        of_kinds = [one for one in left if one.kind in known]
+        kinds = tuple(one.kind for one in of_kinds)
+        if not kinds:
+            continue
+        if known is CLIP_KINDS:
+            settings = config.dedup.model_copy(update={"clip_kinds": kinds})
+            yield clips.judged(settings, config.video.sample_fps), of_kinds
+        else:
+            yield stage.judged(config.dedup.model_copy(update={"kinds": kinds})), of_kinds

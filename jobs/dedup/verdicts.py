@@ -83,17 +83,18 @@ def stage(judged: Judged) -> Stage:
     )
 
 
-def judge_again(batch: Batch, judged: Judged) -> None:
-    """Give the samples of a batch verdicts of all kinds as if they came now.
+def judge_again(batch: Batch, judged: Judged, asked: DataFrame) -> None:
+    """Give samples the verdicts that are asked for, as if they came now.
 
     What comes out otherwise than it was supersedes it. Their contents are in no index, and no link
     leads to them: see `jobs.dedup.departed`.
 
     Args:
-        batch: its frame has columns of the source.
-        judged: what they are, and by which kinds they are judged again.
+        batch: its frame has the samples, columns of the source.
+        judged: what they are, and all kinds that are asked for.
+        asked: `kind`, `sample_id`.
     """
-    _Search.of(batch, judged, is_again=True).judge(judged.kinds)
+    _Search.of(batch, judged, asked).judge(judged.kinds)
 
 
 def _process(batch: Batch, judged: Judged) -> Outcome:
@@ -138,7 +139,7 @@ class _Search:
     former: DataFrame | None = None
 
     @classmethod
-    def of(cls, batch: Batch, judged: Judged, *, is_again: bool = False) -> "_Search":
+    def of(cls, batch: Batch, judged: Judged, asked: DataFrame | None = None) -> "_Search":
         # A sample that came back under another signal set is the same sample.
         arrived = held(batch.frame.dropDuplicates(["sample_id"]))
         is_near = within(arrived.frame, "ingest_ordinal")
@@ -146,9 +147,10 @@ class _Search:
         verdicts = verdicts.join(arrived.frame.select("sample_id"), "sample_id", "left_semi")
         holding = newest(verdicts, duplicates.TABLE)
         former = None
-        if is_again:
-            is_asked = F.col("kind").isin(*judged.kinds)
-            former, holding = holding.where(is_asked).localCheckpoint(), holding.where(~is_asked)
+        if asked is not None:
+            again, holding = F.broadcast(asked), holding.localCheckpoint()
+            former = holding.join(again, ["kind", "sample_id"], "left_semi")
+            holding = holding.join(again, ["kind", "sample_id"], "left_anti")
         known = held(holding, **{kind: F.count_if(F.col("kind") == kind) for kind in judged.kinds})
         return cls(
             batch=batch,

@@ -2,6 +2,7 @@
 
 import json
 import time
+import urllib.parse
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -350,25 +351,22 @@ class Warehouse:
         ):
             DeltaTable.forPath(self.spark, self.path(table)).delete(condition)
 
-    def vacuum(self, table: str) -> bool:
-        """Remove the files that are not of the table's newest version; return whether any was.
+    def vacuum(self, table: str) -> None:
+        """Remove the data files that are not of the table's newest version.
 
-        Nobody may be reading an older version, or writing.
+        Nobody may be reading an older version, or writing. Delta's own VACUUM lists each folder by
+        as many tasks as `spark.sql.sources.parallelPartitionDiscovery.parallelism` says, 10,000.
         """
         folder, files = self._file(self.path(table))
-        lying = sum(
-            str(status.getPath().getName()).endswith(".parquet")
-            for status in files.listStatus(folder)
-        )
-        if lying == self.file_count(table):
-            return False
-        with (
-            setting(self.spark, "spark.databricks.delta.retentionDurationCheck.enabled", "false"),
-            # Its commits would hold nothing.
-            setting(self.spark, "spark.databricks.delta.vacuum.logging.enabled", "false"),
-        ):
-            DeltaTable.forPath(self.spark, self.path(table)).vacuum(0)
-        return True
+        places = [status.getPath() for status in files.listStatus(folder)]
+        lying = {
+            name: place for place in places if (name := str(place.getName())).endswith(".parquet")
+        }
+        if len(lying) == self.file_count(table):
+            return
+        named = {urllib.parse.unquote(row.path) for row in self.files(table).collect()}
+        for name in lying.keys() - named:
+            files.delete(lying[name], False)
 
     def _require_contract(self, table: str, schema: str) -> None:
         found, asked = (

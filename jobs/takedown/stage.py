@@ -232,8 +232,7 @@ def _take_down(batch: Batch, config: Config, note: _Note) -> Outcome:
         for condition in removal.conditions():
             batch.delete(removal.table, condition)
     _supersede(batch, found)
-    for one in found.departed:
-        departed.judge_again(batch, config, one)
+    departed.judge_again(batch, config, found.departed)
     _settle(warehouse, note)
     # The report shows thumbnails and captions; what is staged is of batches that nobody ends.
     for folder in ("_report", "_staging"):
