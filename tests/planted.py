@@ -49,7 +49,7 @@ def config(folder: Path, **dumps: Path) -> Path:
     settings = {
         "warehouse": "warehouse",
         "dumps": [{"name": name, "path": str(path)} for name, path in dumps.items()],
-        "recipe": {"overrides": {"shorter_side": {"min": 64}}},
+        "recipe": {"overrides": {"alignment": {"min": -1}}},
         "quality": {"max_quarantined_share": 0.5},
         "spark": {"master": "local[2]", "shuffle_partitions": 2, "conf": small_spark.CONF},
     }

@@ -88,6 +88,11 @@ class Found:
     departed: Sequence[Departed]
     references: Sequence[str]
 
+    @property
+    def tables(self) -> set[str]:
+        """Tables that lose rows."""
+        return {removal.table for removal in self.removals}
+
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> "Found":
         """As it was before it was written down."""

@@ -17,7 +17,6 @@ from pyspark.sql import types as T
 from jobs import (
     curate,
     decontaminate,
-    ingest,
     pair,
     pair_clips,
     score_images,
@@ -47,7 +46,6 @@ from schemas import (
     media,
     pairs,
     samples,
-    shards,
     tombstones,
     urls,
 )
@@ -57,7 +55,6 @@ NAME: Final = "takedown"
 _GENERATION: Final = digest(NAME)
 # Stage -> the table that it follows.
 FOLLOWED: Final[Mapping[str, str]] = {
-    ingest.NAME: shards.TABLE,
     fetch.NAME: urls.TABLE,
     score_videos.NAME: media.TABLE,
     score_images.NAME: media.TABLE,
@@ -77,7 +74,7 @@ _ASKED: Final = T.StructType(
     [T.StructField(name, T.StringType()) for name in ("sample_id", "value")]
 )
 # What they do once more for rows that they have seen, they would do twice; the others know.
-_ONCE: Final = (ingest.NAME, fetch.NAME, pair.NAME, pair_clips.NAME)
+_ONCE: Final = (fetch.NAME, pair.NAME, pair_clips.NAME)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +141,7 @@ def run(
         if not asked:
             return found
         departed.hold(warehouse, config, found.departed)
-        passed, behind = _progress(warehouse)
+        passed, behind = _progress(warehouse, found.tables)
         stones = {(tombstones.SAMPLE, name): by for name, by in found.samples.items()}
         stones |= {(key.kind, key.digest): str(key) for key in asked}
         note = _Note(
@@ -172,7 +169,7 @@ def _last(warehouse: Warehouse) -> int:
     return warehouse.last_append(table, f"{NAME}:{_GENERATION}:{table}")
 
 
-def _progress(warehouse: Warehouse) -> tuple[dict[str, str], list[str]]:
+def _progress(warehouse: Warehouse, tables: Collection[str]) -> tuple[dict[str, str], list[str]]:
     """Checkpoints that have seen all of their table, with its name; and those that have not.
 
     What they have not seen may lie in files that are about to be removed.
@@ -185,9 +182,9 @@ def _progress(warehouse: Warehouse) -> tuple[dict[str, str], list[str]]:
     for stage, followed in FOLLOWED.items():
         for name in warehouse.folders(f"{root}/{stage}"):
             checkpoint = f"{stage}/{name}"
-            if "progress" not in warehouse.folders(f"{root}/{checkpoint}"):
-                continue
             table = duplicates.TABLE if name.endswith(curate.REVISIONS) else followed
+            if table not in tables or "progress" not in warehouse.folders(f"{root}/{checkpoint}"):
+                continue
             if warehouse.read_text(_seen(warehouse, checkpoint)) == str(warehouse.version(table)):
                 passed[checkpoint] = table
             elif stage in _ONCE:
@@ -234,17 +231,26 @@ def _take_down(batch: Batch, config: Config, note: _Note) -> Outcome:
     _supersede(batch, found)
     departed.judge_again(batch, config, found.departed)
     _settle(warehouse, note)
-    # The report shows thumbnails and captions; what is staged is of batches that nobody ends.
-    for folder in ("_report", "_staging"):
-        warehouse.remove(f"{warehouse.root}/{folder}")
-    for table in warehouse.tables():
-        warehouse.vacuum(table)
+    if found.tables:
+        _sweep(warehouse, found)
     stones = {Key(kind, key) for kind, key, _ in note.stones}
     return Outcome(
         rows_in=batch.count_written(tombstones.TABLE),
         rows_kept=0,
         rows_rejected=len(stones - search.left(warehouse, stones)),
     )
+
+
+def _sweep(warehouse: Warehouse, found: Found) -> None:
+    """Remove files that are of no table any more."""
+    # The report shows thumbnails and captions; what is staged is of batches that nobody ends.
+    for folder in ("_report", "_staging"):
+        warehouse.remove(f"{warehouse.root}/{folder}")
+    # Gold may have lost the rows before. Of what others follow they may not have seen all.
+    others = {*FOLLOWED.values(), duplicates.TABLE} - found.tables
+    for table in warehouse.tables():
+        if table not in others:
+            warehouse.vacuum(table)
 
 
 def _entomb(batch: Batch, note: _Note) -> None:
