@@ -171,7 +171,7 @@ def test_what_a_stage_has_not_seen_and_a_live_driver_are_waited_for(
     with streams.alone(warehouse.root), pytest.raises(CheckpointBusy):
         crawl(spark, tmp_path)
     (progress,) = (folder / "pair").glob("*/progress/seen")
-    progress.write_text("0")
+    warehouse.write_text(str(progress), "0")
     with pytest.raises(SluiceError, match=r"checkpoint pair/.* nothing was done"):
         takedown.run(warehouse, config, [key], run_id="r")
     assert warehouse.read(tombstones.TABLE).count() == 0
