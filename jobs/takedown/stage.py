@@ -32,6 +32,9 @@ from jobs.judged_pairs import Pairs
 from jobs.runtime import streams
 from jobs.runtime.config import Config
 from jobs.runtime.errors import SluiceError
+from jobs.runtime.lookup import ROW_GROUP_BYTES
+from jobs.runtime.session import ROW_GROUP_BYTES as SESSION_BYTES
+from jobs.runtime.session import setting
 from jobs.runtime.streams import Batch, Outcome
 from jobs.runtime.tables import Warehouse
 from jobs.takedown import found as search
@@ -40,12 +43,15 @@ from jobs.takedown.keys import Key
 from schemas import (
     captions,
     clip_pairs,
+    clip_runs,
     decisions,
     duplicates,
     keyframes,
     media,
     pairs,
     samples,
+    semantic_vectors,
+    shingles,
     tombstones,
     urls,
 )
@@ -69,6 +75,7 @@ FOLLOWED: Final[Mapping[str, str]] = {
     curate.NAME + Pairs.suffix: pairs.TABLE,
     curate.NAME + Clips.suffix: clip_pairs.TABLE,
 }
+_LOOKED_UP: Final = (shingles.TABLE, semantic_vectors.TABLE, clip_runs.TABLE)
 TAKEN_DOWN: Final = "taken_down"
 _ASKED: Final = T.StructType(
     [T.StructField(name, T.StringType()) for name in ("sample_id", "value")]
@@ -226,8 +233,10 @@ def _take_down(batch: Batch, config: Config, note: _Note) -> Outcome:
     warehouse, found = batch.warehouse, note.found
     _entomb(batch, note)
     for removal in found.removals:
-        for condition in removal.conditions():
-            batch.delete(removal.table, condition)
+        size = ROW_GROUP_BYTES if removal.table in _LOOKED_UP else SESSION_BYTES
+        with setting(warehouse.spark, "parquet.block.size", size):
+            for condition in removal.conditions():
+                batch.delete(removal.table, condition)
     _supersede(batch, found)
     departed.judge_again(batch, config, found.departed)
     _settle(warehouse, note)
