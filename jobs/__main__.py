@@ -27,6 +27,7 @@ from jobs import (
     duplicates_cli,
     models_cli,
     review_cli,
+    takedown_cli,
 )
 from jobs.runtime.config import Config, load
 from jobs.runtime.errors import ConfigError, NotFound, SluiceError
@@ -514,6 +515,7 @@ duplicates_cli.add_to(duplicates_app, _command, _config, _warehouse)
 clips_cli.add_to(clips_app, _command, _config, _warehouse)
 captions_cli.add_to(captions_app, _command, _config, _warehouse)
 review_cli.add_to(review_app, _command, _config, _plan, _require_tables)
+takedown_cli.add_to(app, _command, _config, _warehouse)
 coreset_cli.add_to(app, _command, _config, _plan, _require_tables)
 
 

@@ -22,6 +22,7 @@ from jobs.runtime.tables import Warehouse, belonging, counted, newest, within
 from schemas import decisions, duplicates
 
 NAME: Final = "curate"
+REVISIONS: Final = "-revisions"  # how the checkpoint of a stage that decides again ends
 Narrow = Callable[[DataFrame], DataFrame]  # rows of a table -> those of the batch's samples
 
 
@@ -89,7 +90,7 @@ def revisions(recipe: Recipe, judged: Judged) -> Stage:
 
     return Stage(
         name=NAME + judged.suffix,
-        checkpoint=f"{recipe.name}-{recipe.version}-{judged.signal_set}-revisions",
+        checkpoint=f"{recipe.name}-{recipe.version}-{judged.signal_set}{REVISIONS}",
         source=duplicates.TABLE,
         columns=("sample_id", "ingest_ordinal"),
         where=is_revised(judged),

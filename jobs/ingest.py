@@ -50,6 +50,7 @@ from schemas import (
     tombstones,
     urls,
 )
+from schemas.reject_reasons import TOMBSTONED
 
 NAME: Final = STAGE
 # URLs that one task sorts and writes: chosen, some 300 MB.
@@ -232,6 +233,7 @@ def _overruled(batch: Batch, staged: DataFrame) -> tuple[DataFrame, dict[str, in
         staged.join(F.broadcast(verdicts), "ingest_ordinal", "left")
         .withColumn("fate", F.when(is_turned_away, REJECTED).otherwise(F.col("fate")))
         .withColumn("reason", F.coalesce("verdict", "reason"))
+        .withColumn("url", F.when(~F.col("verdict").eqNullSafe(TOMBSTONED), F.col("url")))
         .drop("verdict")
     )
     return overruled, _counts(overruled)
@@ -241,15 +243,16 @@ def _tombstoned(warehouse: Warehouse, staged: DataFrame) -> DataFrame:
     removed = warehouse.read(tombstones.TABLE).select(
         F.concat_ws("/", "kind", "key").alias("removed")
     )
-    kinds = ("sample_id", "media_sha256", "url_sha256")
+    own = F.array(*(F.concat(F.lit(f"{kind}/"), F.col(kind)) for kind in tombstones.KINDS))
+    # A page goes with any image that it shows.
+    of_kind = F.lit(f"{tombstones.URL}/")
+    shown = F.transform("items", lambda item: F.concat(of_kind, item[tombstones.URL]))
+    every = F.concat(own, F.coalesce(shown, F.array().cast("array<string>")))
     keys = staged.where(~F.col("fate").isin(REJECTED, QUARANTINED)).select(
-        "ingest_ordinal",
-        F.explode(F.array(*(F.concat(F.lit(f"{kind}/"), F.col(kind)) for kind in kinds))).alias(
-            "removed"
-        ),
+        "ingest_ordinal", F.explode(every).alias("removed")
     )
     return keys.join(removed, "removed", "left_semi").select(
-        "ingest_ordinal", F.lit("tombstoned").alias("verdict")
+        "ingest_ordinal", F.lit(TOMBSTONED).alias("verdict")
     )
 
 

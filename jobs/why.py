@@ -1,5 +1,6 @@
 """Why a row is where it is: from its bytes in the dump to kept, the reasons or the error."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -8,8 +9,10 @@ from typing import Any, Final
 from pyspark.sql import Column, Window
 from pyspark.sql import functions as F
 
+from jobs.fetch import urls as web
 from jobs.runtime.errors import NotFound
 from jobs.runtime.tables import Warehouse
+from jobs.sources.entry import EntryRefused
 from schemas import (
     batches,
     captions,
@@ -30,6 +33,7 @@ from schemas import (
     samples,
     shards,
     text_signals,
+    tombstones,
     urls,
     video_signals,
 )
@@ -79,6 +83,7 @@ def explain(warehouse: Warehouse, key: str) -> list[Story]:
     turned_away = _rows(warehouse, rejects.TABLE, _any(REJECT_KEYS, key), limit=MOST)
     stories += [_of_reject(warehouse, row) for row in turned_away if row["sample_id"] not in told]
     stories += _of_clips(warehouse, key)
+    stories += _of_tombstones(warehouse, key)
     if not stories:
         raise NotFound(
             f"{key!r} is no sample id, url, member, sha256, clip id or quarantine id in"
@@ -265,6 +270,30 @@ def _of_url(warehouse: Warehouse, listed: Row) -> Story:
     return Story(
         subject=f"sample {listed['sample_id']}",
         fate=fate if turned_away or standing else "waits to be fetched",
+        steps=_dated(warehouse, steps),
+    )
+
+
+def _of_tombstones(warehouse: Warehouse, key: str) -> list[Story]:
+    """That something was taken down, when and by which key; what it was is not there any more."""
+    if not warehouse.exists(tombstones.TABLE):
+        return []
+    keys = [key.lower()]
+    with contextlib.suppress(EntryRefused):
+        keys.append(web.parse(key).url_sha256)
+    stones = _rows(warehouse, tombstones.TABLE, F.col("key").isin(keys), limit=MOST)
+    return [_of_tombstone(warehouse, stone) for stone in stones]
+
+
+def _of_tombstone(warehouse: Warehouse, stone: Row) -> Story:
+    steps: list[tuple[str, Row]] = [(tombstones.TABLE, stone)]
+    if stone["kind"] == tombstones.SAMPLE:
+        decided = _rows(warehouse, decisions.TABLE, F.col("sample_id") == stone["key"])
+        steps += [(decisions.TABLE, row) for row in decided]
+    why = f": {stone['reason']}" if stone["reason"] else ""
+    return Story(
+        subject=f"{stone['kind']} {stone['key']}",
+        fate=f"taken down at {stone['removed_at']:%Y-%m-%d %H:%M:%S} by {stone['asked']}{why}",
         steps=_dated(warehouse, steps),
     )
 

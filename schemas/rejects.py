@@ -35,7 +35,7 @@ SCHEMA: Final = StructType(
         field("shard", StringType(), "path relative to the dump's root"),
         field("sample_key", StringType(), "key of the item; null if blocklisted", nullable=True),
         field("sample_id", StringType(), "name the sample has or would have", nullable=True),
-        field("url", StringType(), "of the item; null if blocklisted", nullable=True),
+        field("url", StringType(), "of the item; null if blocklisted or tombstoned", nullable=True),
         field("size_bytes", LongType(), "of the media, if it was read", nullable=True),
         field("rejected_at", TimestampType(), "UTC"),
         field("batch", StringType(), "stage/checkpoint/batch that wrote the row"),

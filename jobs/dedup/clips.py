@@ -17,23 +17,26 @@ NAME: Final = "dedup_clips"
 VERSION: Final = 1
 
 
-def stage(settings: Dedup, sample_fps: float) -> Stage:
-    """The stage by the kinds of clips.
+def judged(settings: Dedup, sample_fps: float) -> Judged:
+    """What is judged, and by which kinds.
 
     Args:
         settings: the kinds, and how clips are compared.
         sample_fps: frames a second of which clips have hashes.
     """
-    return verdicts.stage(
-        Judged(
-            stage=NAME,
-            version=VERSION,
-            source=clip_pairs.TABLE,
-            columns=("sample_id", "ingest_ordinal", "media_sha256", "clip_id", "clip_signal_set"),
-            named=clip_pairs.TABLE,
-            kinds=settings.clip_kinds,
-            keep=FIRST,
-            rules=schemes.of_clips(settings, sample_fps),
-            settings=settings,
-        )
+    return Judged(
+        stage=NAME,
+        version=VERSION,
+        source=clip_pairs.TABLE,
+        columns=("sample_id", "ingest_ordinal", "media_sha256", "clip_id", "clip_signal_set"),
+        named=clip_pairs.TABLE,
+        kinds=settings.clip_kinds,
+        keep=FIRST,
+        rules=schemes.of_clips(settings, sample_fps),
+        settings=settings,
     )
+
+
+def stage(settings: Dedup, sample_fps: float) -> Stage:
+    """The stage by the kinds of clips."""
+    return verdicts.stage(judged(settings, sample_fps))

@@ -20,7 +20,7 @@ from jobs.dedup import stored_centroids
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import Held, held
-from jobs.runtime.lookup import lookup
+from jobs.runtime.lookup import ROW_GROUP_BYTES, lookup
 from jobs.runtime.session import setting
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import belonging
@@ -55,9 +55,6 @@ BLOCK: Final = 1 << 14
 _PAIRS: Final = 1 << 12
 
 _CANDIDATES: Final = "cell int, node long, other long, distance short"
-# What is read of `silver.semantic_vectors` to have one row of it: about 256 embeddings of 512 x 2
-# bytes, as many rows as a row group of `silver.shingles` has (measured: 252).
-_ROW_GROUP_BYTES: Final = 256 * 1024
 _Batches = Iterable[pa.RecordBatch]
 
 
@@ -146,7 +143,7 @@ def _append_vectors(batch: Batch, vectors: DataFrame) -> None:
     """Write embeddings in order of nodes, so that a look-up reads little else."""
     rows = vectors.withColumn("batch", F.lit(batch.name)).repartitionByRange("node")
     # As the session's: Delta passes no such option of a write on.
-    with setting(batch.warehouse.spark, "parquet.block.size", _ROW_GROUP_BYTES):
+    with setting(batch.warehouse.spark, "parquet.block.size", ROW_GROUP_BYTES):
         batch.append(rows, semantic_vectors.TABLE, sort_by=("node",))
 
 

@@ -83,6 +83,20 @@ def stage(judged: Judged) -> Stage:
     )
 
 
+def judge_again(batch: Batch, judged: Judged, asked: DataFrame) -> None:
+    """Give samples the verdicts that are asked for, as if they came now.
+
+    What comes out otherwise than it was supersedes it. Their contents are in no index, and no link
+    leads to them: see `jobs.dedup.departed`.
+
+    Args:
+        batch: its frame has the samples, columns of the source.
+        judged: what they are, and all kinds that are asked for.
+        asked: `kind`, `sample_id`.
+    """
+    _Search.of(batch, judged, asked).judge(judged.kinds)
+
+
 def _process(batch: Batch, judged: Judged) -> Outcome:
     for table in judged.outputs:
         batch.warehouse.create(table)
@@ -114,6 +128,7 @@ class _Search:
         arrived: columns of the source, one row a sample.
         is_near: whether a row of history is, by its ordinal, one of theirs or between them.
         known: verdicts of earlier batches on them that hold, and how many of each kind.
+        former: of samples that are judged again, the verdicts until now.
     """
 
     batch: Batch
@@ -121,19 +136,30 @@ class _Search:
     arrived: Held
     is_near: Column
     known: Held
+    former: DataFrame | None = None
 
     @classmethod
-    def of(cls, batch: Batch, judged: Judged) -> "_Search":
+    def of(cls, batch: Batch, judged: Judged, asked: DataFrame | None = None) -> "_Search":
         # A sample that came back under another signal set is the same sample.
         arrived = held(batch.frame.dropDuplicates(["sample_id"]))
         is_near = within(arrived.frame, "ingest_ordinal")
         verdicts = batch.history(duplicates.TABLE).where(is_near)
         verdicts = verdicts.join(arrived.frame.select("sample_id"), "sample_id", "left_semi")
-        known = held(
-            newest(verdicts, duplicates.TABLE),
-            **{kind: F.count_if(F.col("kind") == kind) for kind in judged.kinds},
+        holding = newest(verdicts, duplicates.TABLE)
+        former = None
+        if asked is not None:
+            again, holding = F.broadcast(asked), holding.localCheckpoint()
+            former = holding.join(again, ["kind", "sample_id"], "left_semi")
+            holding = holding.join(again, ["kind", "sample_id"], "left_anti")
+        known = held(holding, **{kind: F.count_if(F.col("kind") == kind) for kind in judged.kinds})
+        return cls(
+            batch=batch,
+            judged=judged,
+            arrived=arrived,
+            is_near=is_near,
+            known=known,
+            former=former,
         )
-        return cls(batch=batch, judged=judged, arrived=arrived, is_near=is_near, known=known)
 
     def lacks(self, kind: str) -> bool:
         """Whether a sample of the batch has no verdict of a kind yet."""
@@ -153,6 +179,11 @@ class _Search:
             rows = self.batch.stamped(self._united(edges), at="linked_at")
             self.batch.append(rows, duplicate_edges.TABLE)
         verdicts = self._named(self._united(judged))
+        if self.former is not None:
+            changed = held(_superseding(verdicts, self.former))
+            if not changed.rows:
+                return
+            verdicts = changed.frame
         self.batch.append(
             self.batch.stamped(verdicts, at="decided_at"), duplicates.TABLE, sort_by=("kind",)
         )
@@ -326,6 +357,22 @@ class _Search:
                 .drop("name")
             )
         return verdicts
+
+
+def _superseding(verdicts: DataFrame, former: DataFrame) -> DataFrame:
+    """Of verdicts on samples that are judged again, those that are others than the former."""
+    said = F.struct(
+        *(n for n in _NAMED if n not in ("kind", "sample_id", "revision", *_NAMED_BY_ORDINAL))
+    )
+    was = former.select(
+        "kind", "sample_id", (F.col("revision") + 1).alias("next"), said.alias("was")
+    )
+    return (
+        verdicts.join(was, ["kind", "sample_id"], "left")
+        .where(F.col("was").isNull() | (said != F.col("was")))
+        # Of others that new links change the next one is there already.
+        .withColumn("revision", F.greatest("revision", F.coalesce("next", F.lit(0))))
+    )
 
 
 def _unnamed(verdicts: DataFrame) -> DataFrame:

@@ -19,7 +19,7 @@ from jobs.dedup.hash_scan import scanned
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import computed, held
-from jobs.runtime.lookup import lookup
+from jobs.runtime.lookup import ROW_GROUP_BYTES, lookup
 from jobs.runtime.session import arrow_rows, setting
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import belonging
@@ -44,8 +44,6 @@ MOST: Final = 16
 SLICE_ROWS: Final = 1 << 17
 # Rows of runs that go to Python at a time. Chosen: 1,000 pairs of clips of 100 runs are 3 MB.
 _ARROW_ROWS: Final = 1000
-# What is read of `silver.clip_runs` to have one row of it, as of `silver.semantic_vectors`.
-_ROW_GROUP_BYTES: Final = 256 * 1024
 
 _KEY: Final = "phash long, node long"
 _HIT: Final = "phash long, node long, distance int, left_off long"
@@ -148,7 +146,7 @@ def _append_runs(batch: Batch, found: DataFrame) -> None:
     """Write runs in order of nodes, so that a look-up reads little else."""
     rows = found.withColumn("batch", F.lit(batch.name)).repartitionByRange("node")
     # As the session's: Delta passes no such option of a write on.
-    with setting(batch.warehouse.spark, "parquet.block.size", _ROW_GROUP_BYTES):
+    with setting(batch.warehouse.spark, "parquet.block.size", ROW_GROUP_BYTES):
         batch.append(rows, clip_runs.TABLE, sort_by=("node",))
 
 

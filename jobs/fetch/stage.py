@@ -18,8 +18,8 @@ from jobs.runtime.config import Config
 from jobs.runtime.staging import Staging, append_media
 from jobs.runtime.streams import Batch, Breaker, Outcome, Stage
 from jobs.runtime.tables import belonging, counted
-from schemas import fetches, media, quarantine, rejects, samples, urls
-from schemas.reject_reasons import REJECT_REASONS
+from schemas import fetches, media, quarantine, rejects, samples, tombstones, urls
+from schemas.reject_reasons import REJECT_REASONS, TOMBSTONED
 from udfs.identity import digest
 
 NAME: Final = "fetch"
@@ -137,10 +137,31 @@ def _fetch(batch: Batch, due: DataFrame, fetch_rules: Rules) -> None:
         tasks = spark.sparkContext.defaultParallelism
         answers = transform(due, fetch_rules, Staging.of(batch), tasks=tasks)
         answers.write.mode("overwrite").parquet(answered)
-    staged = spark.read.schema(ANSWERED).parquet(answered)
+    staged = _not_taken_down(batch, spark.read.schema(ANSWERED).parquet(answered))
     append_media(batch, staged.where(F.col("outcome") == fetches.OK))
     told = staged.withColumn("origin", F.lit(_ORIGIN))
     batch.append(batch.stamped(told, at="stamped_at"), fetches.TABLE)
+
+
+def _not_taken_down(batch: Batch, answered: DataFrame) -> DataFrame:
+    """The answers; of one whose media were taken down, nothing is kept of them."""
+    if not batch.warehouse.version(tombstones.TABLE):  # version 0 only creates the table
+        return answered
+    stones = batch.warehouse.read(tombstones.TABLE).where(F.col("kind") == tombstones.MEDIA)
+    met = belonging(
+        answered.select("media_sha256"),
+        stones.withColumnRenamed("key", "media_sha256"),
+        "media_sha256",
+    )
+    is_gone = F.col("is_gone")
+    told = answered.join(
+        F.broadcast(met.distinct().withColumn("is_gone", F.lit(True))), "media_sha256", "left"
+    )
+    of_media = ("media_sha256", "md5", "size_bytes", "mime", "header_width_px", "header_height_px")
+    return told.withColumns(
+        {"outcome": F.when(is_gone, TOMBSTONED).otherwise(F.col("outcome"))}
+        | {name: F.when(is_gone.isNull(), F.col(name)) for name in of_media}
+    ).drop("is_gone")
 
 
 def with_outcome(listed: DataFrame, answered: DataFrame) -> DataFrame:
@@ -157,6 +178,7 @@ def with_outcome(listed: DataFrame, answered: DataFrame) -> DataFrame:
         answer["detail"]
     )
     is_blocklisted = F.col("outcome") == "blocklisted"
+    is_nowhere = F.col("outcome").isin("blocklisted", TOMBSTONED)
     return (
         joined.withColumn("outcome", outcome)
         .withColumns(
@@ -185,7 +207,12 @@ def with_outcome(listed: DataFrame, answered: DataFrame) -> DataFrame:
                 },
             }
         )
-        .withColumns({name: F.when(~is_blocklisted, F.col(name)) for name in ("url", "sample_key")})
+        .withColumns(
+            {
+                "url": F.when(~is_nowhere, F.col("url")),
+                "sample_key": F.when(~is_blocklisted, F.col("sample_key")),
+            }
+        )
         .drop("answer")
     )
 

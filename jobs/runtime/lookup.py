@@ -21,6 +21,9 @@ from pyspark.sql.types import StructType
 from jobs.runtime.tables import Warehouse, contract
 from jobs.sources.place import filesystem_of
 
+# What is read to have one row, where a table is written to be looked up: about 256 embeddings of
+# 512 x 2 bytes, as many rows as a row group of `silver.shingles` has (measured: 252).
+ROW_GROUP_BYTES: Final = 256 * 1024
 # Files to a task: opening one costs a few milliseconds, a task some ten.
 _FILES_PER_TASK: Final = 64
 

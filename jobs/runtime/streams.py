@@ -36,6 +36,7 @@ log: Final = logging.getLogger("sluice")
 
 # Delta's own default of files per micro-batch.
 MAX_FILES: Final = 1000
+_CHECKPOINTS: Final = "/_checkpoints/"
 USER_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -213,6 +214,11 @@ class Batch:
                 .whenNotMatchedBySourceDelete()
                 .execute()
             )
+
+    def delete(self, table: str, condition: str) -> None:
+        """Delete rows, in a commit that holds nothing else; of none, no commit."""
+        with self._signed():
+            self.warehouse.delete(table, condition)
 
     def metadata(self) -> str:
         """What a commit says of its origin; DESCRIBE HISTORY shows it."""
@@ -401,11 +407,37 @@ def describe(outcome: Outcome) -> str:
 
 @contextlib.contextmanager
 def exclusive(folder: str) -> Iterator[None]:
-    """Hold the checkpoint for this process; a kill frees it at once.
+    """Hold a checkpoint for this process; a kill frees it at once.
 
     The lock is the operating system's, so it guards one machine: on an object store the
     scheduler must see to it that a checkpoint has one driver.
     """
+    root, _, _ = folder.partition(_CHECKPOINTS)
+    with _locked(root + _CHECKPOINTS, fcntl.LOCK_SH), _locked(folder, fcntl.LOCK_EX):
+        if Path(takedown_note(root)).exists():
+            raise CheckpointBusy(
+                f"{root} is in the middle of a takedown that was cut short; the same"
+                " `sluice takedown` again, or one without a key, finishes it"
+            )
+        yield
+
+
+def takedown_note(root: str) -> str:
+    """The file of a warehouse that is there from the beginning of a takedown to its end."""
+    return f"{root}{_CHECKPOINTS}takedown.json"
+
+
+def alone(root: str) -> contextlib.AbstractContextManager[None]:
+    """Hold every checkpoint of a warehouse, those to come as well: nothing else is written.
+
+    Raises:
+        CheckpointBusy: a live driver holds one of them.
+    """
+    return _locked(root + _CHECKPOINTS, fcntl.LOCK_EX)
+
+
+@contextlib.contextmanager
+def _locked(folder: str, how: int) -> Iterator[None]:
     if "://" in folder:
         yield
         return
@@ -413,7 +445,7 @@ def exclusive(folder: str) -> Iterator[None]:
     path.mkdir(parents=True, exist_ok=True)
     with (path / "lock").open("a") as held:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(held, how | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CheckpointBusy(
                 f"checkpoint {folder} is held by another live driver; "

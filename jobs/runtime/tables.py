@@ -2,6 +2,7 @@
 
 import json
 import time
+import urllib.parse
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -124,6 +125,10 @@ ON_DEMAND: Final = frozenset(
 )
 # Each is the work of one thread (chosen: as many as a small machine has cores).
 CREATED_AT_A_TIME: Final = 4
+# What people wrote stays out of Delta's log, where no DELETE reaches it: by default the log keeps
+# the first 32 characters of a file's least and greatest value.
+_WRITTEN: Final = frozenset({"caption", "text", "title", "markdown", "url", "final_url"})
+_SKIPPED_BY: Final = 32  # Delta's own number of columns with statistics
 CURRENT: Final = "current_"  # how the view of a revised table's newest rows is named
 
 
@@ -251,11 +256,16 @@ class Warehouse:
         return [*(name for name in CONTRACTS if self.exists(name)), *self._gold()]
 
     def _gold(self) -> list[str]:
-        folder, files = self._file(f"{self.root}/gold")
-        if not files.exists(folder):
-            return []
-        names = sorted(str(status.getPath().getName()) for status in files.listStatus(folder))
+        names = self.folders(f"{self.root}/gold")
         return [table for name in names if self.exists(table := f"gold.{name}")]
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders in a folder of the warehouse; of none, none."""
+        path, files = self._file(folder)
+        if not files.exists(path):
+            return []
+        found = (status for status in files.listStatus(path) if status.isDirectory())
+        return sorted(str(status.getPath().getName()) for status in found)
 
     def remove(self, folder: str) -> None:
         """Delete a folder of the warehouse that is no table; none there is no error."""
@@ -350,6 +360,33 @@ class Warehouse:
         transaction.commit(written.prepended(self._transaction(by)), self._appending())
         stats = [file.get("stats") for file in self._parsed(written)]
         return sum(json.loads(said)["numRecords"] for said in stats) if all(stats) else None
+
+    def delete(self, table: str, condition: str) -> None:
+        """Delete the rows that meet a condition, in a commit of its own; of none, no commit.
+
+        Their files are written again without them: no deletion vector leaves them where they are.
+        """
+        with setting(
+            self.spark, "spark.databricks.delta.delete.deletionVectors.persistent", "false"
+        ):
+            DeltaTable.forPath(self.spark, self.path(table)).delete(condition)
+
+    def vacuum(self, table: str) -> None:
+        """Remove the data files that are not of the table's newest version.
+
+        Nobody may be reading an older version, or writing. Delta's own VACUUM lists each folder by
+        as many tasks as `spark.sql.sources.parallelPartitionDiscovery.parallelism` says, 10,000.
+        """
+        folder, files = self._file(self.path(table))
+        places = [status.getPath() for status in files.listStatus(folder)]
+        lying = {
+            name: place for place in places if (name := str(place.getName())).endswith(".parquet")
+        }
+        if len(lying) == self.file_count(table):
+            return
+        named = {urllib.parse.unquote(row.path) for row in self.files(table).collect()}
+        for name in lying.keys() - named:
+            files.delete(lying[name], False)
 
     def _require_contract(self, table: str, schema: str) -> None:
         found, asked = (
@@ -502,10 +539,19 @@ class Warehouse:
         )
         if module.CLUSTER_BY:
             builder = builder.clusterBy(*module.CLUSTER_BY)
+        if _WRITTEN & set(module.SCHEMA.names):
+            builder = builder.property("delta.dataSkippingStatsColumns", _measured(module.SCHEMA))
         for name, condition in module.CHECKS.items():
             # In the same commit; ALTER TABLE … ADD CONSTRAINT would scan and commit once each.
             builder = builder.property(f"delta.constraints.{name}", condition)
         builder.execute()
+
+
+def _measured(schema: T.StructType) -> str:
+    """The columns of which the log is to keep the least and greatest value in each file."""
+    ordered = (T.NumericType, T.StringType, T.TimestampType)
+    leading = [field for field in schema if isinstance(field.dataType, ordered)][:_SKIPPED_BY]
+    return ",".join(field.name for field in leading if field.name not in _WRITTEN)
 
 
 def create_all(warehouse: Warehouse, recipe: str) -> None:

@@ -18,8 +18,11 @@ from jobs.runtime import dumps, streams
 from jobs.runtime.config import Config
 from jobs.runtime.errors import ConfigError, NotFound
 from jobs.runtime.tables import CONTRACTS, Warehouse
+from schemas import tombstones
+from schemas.tombstones import MEDIA
 from tests import hostile_web
 from tests.hostile_web import Web, picture, response
+from tests.told_rows import append
 
 BUSY = response(status="503 Busy")
 
@@ -97,6 +100,9 @@ def test_every_url_has_an_outcome_and_is_asked_for_once(world: World, tmp_path: 
     no = web.page("/no", response(picture(2), "X-Robots-Tag: noai"))
     busy = web.page("/busy", BUSY, response(picture(3)))
     listed = web.page("/listed", response(picture(4)))
+    down = web.page("/down", response(picture(5)))
+    stone = {"kind": MEDIA, "key": hashlib.sha256(picture(5)).hexdigest()}
+    append(world.warehouse, tombstones.TABLE, stone)
     same = a.replace("http://127.0.0.1", "HTTP://127.0.0.1") + "#part"
     digest = hashlib.md5(picture(4)).hexdigest()
     (tmp_path / "list.md5").write_text(f"# partner\n{digest.upper()}\n")
@@ -112,6 +118,7 @@ def test_every_url_has_an_outcome_and_is_asked_for_once(world: World, tmp_path: 
         ("file:///etc/passwd", "five", None),
         (busy, "six", None),
         (listed, "seven", None),
+        (down, "eight", None),
     )
     world.write("2.csv", (same, "again", None), (gone, "gone again", None))
     world.write("3.csv", (a, "a third time", None))
@@ -134,13 +141,14 @@ def test_every_url_has_an_outcome_and_is_asked_for_once(world: World, tmp_path: 
     assert world.rows("ops.rejects", "reason", "detail", "matched") == [
         ("blocklisted", "on blocklist partner", digest),
         ("opted_out", "noai", None),
+        ("tombstoned", None, None),
     ]
     assert world.rows("bronze.media", "size_bytes") == [(len(picture(1)),)]  # two urls, one content
     (answer,) = world.warehouse.read("bronze.fetches").where("outcome = 'blocklisted'").collect()
     assert (answer.url, answer.host, answer.media_sha256) == (None, None, None)
     assert {web.asked["127.0.0.1", f"/{name}"] for name in ("a", "b", "gone", "no", "busy")} == {1}
-    assert world.ledger("ingest") == {"in": 11, "kept": 10, "rejected": 0, "quarantined": 1}
-    assert world.ledger("fetch") == {"in": 10, "kept": 4, "rejected": 2, "quarantined": 4}
+    assert world.ledger("ingest") == {"in": 12, "kept": 11, "rejected": 0, "quarantined": 1}
+    assert world.ledger("fetch") == {"in": 11, "kept": 4, "rejected": 3, "quarantined": 4}
     (row,) = world.warehouse.read("bronze.samples").where("caption = 'one'").collect()
     assert (row.url, row.mime, row.header_width_px, row.member) == (a, "image/png", 24, None)
     (story,) = [s for s in why.explain(world.warehouse, no) if s.subject.startswith("sample")]
