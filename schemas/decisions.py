@@ -15,6 +15,7 @@ from pyspark.sql.types import (
 from schemas.field import field
 
 TABLE: Final = "ops.decisions"
+TAKEN_DOWN: Final = "taken_down"  # the reason against what a takedown removed; no rule gives it
 GRAIN: Final = "sample x recipe version, and a row for each later change of the decision"
 KEY: Final = ("recipe", "recipe_version", "sample_id")
 REVISION: Final = "revision"  # of the rows of a key the greatest holds: `ops.current_decisions`

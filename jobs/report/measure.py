@@ -13,6 +13,7 @@ from jobs.media import COLUMNS, Files
 from jobs.recipe import Recipe
 from jobs.runtime.tables import Warehouse
 from schemas import clip_pairs, clips, gold
+from schemas.decisions import TAKEN_DOWN
 
 KEPT: Final = "kept"
 # Of a table that is made when the first video comes.
@@ -38,8 +39,16 @@ BINS: Final = {
 }
 # Of those that are drawn, on an even scale.
 BIN_WIDTHS: Final = {"clip_score": 0.02, "nsfw_score": 0.02, "sharpness": 0.1}
+# What was taken down is neither among what was met nor among the outcomes.
+_GONE: Final = "(SELECT key AS sample_id FROM ops.tombstones WHERE kind = 'sample_id')"
 # What stands in quarantine: retried inputs have another outcome by now, or wait for one.
-STANDING: Final = "ops.quarantine LEFT ANTI JOIN ops.retries USING (quarantine_id)"
+STANDING: Final = f"""\
+ops.quarantine LEFT ANTI JOIN ops.retries USING (quarantine_id)
+  LEFT ANTI JOIN {_GONE} gone USING (sample_id)"""
+# What was turned away; the URL of what was fetched, and is gone, is listed no more.
+TURNED_AWAY: Final = f"""\
+ops.rejects r LEFT ANTI JOIN {_GONE} gone ON r.stage = 'fetch' AND r.sample_id = gone.sample_id
+  WHERE r.reason <> 'already_present'"""
 # The same by inputs: a video is refused once, whatever the number of samples that are it.
 REFUSED: Final = f"""(
   SELECT stage, error_class FROM {STANDING} WHERE stage <> 'score_videos'
@@ -98,6 +107,7 @@ def clip_outcomes(clip_recipes: Sequence[Recipe]) -> str:
 SELECT recipe, coalesce(first_reason, '{KEPT}') AS outcome, count(*) AS clips
 FROM ops.current_decisions
 WHERE (recipe, recipe_version) IN ({versions})
+  AND first_reason IS DISTINCT FROM '{TAKEN_DOWN}'
 GROUP BY recipe, first_reason
 ORDER BY recipe, first_reason IS NOT NULL, clips DESC, first_reason"""
 
@@ -145,7 +155,10 @@ LIMIT 1"""
 
 def questions(recipe: Recipe, run_id: str, signal_set: str) -> Mapping[str, str]:
     """Every question of the page: name -> SQL over the tables by their names."""
-    version = f"recipe = '{recipe.name}' AND recipe_version = '{recipe.version}'"
+    version = (
+        f"recipe = '{recipe.name}' AND recipe_version = '{recipe.version}'"
+        f" AND first_reason IS DISTINCT FROM '{TAKEN_DOWN}'"
+    )
     decided = f"""\
 FROM ops.current_decisions d
 JOIN silver.pairs p ON p.sample_id = d.sample_id AND p.signal_set = '{signal_set}'"""
@@ -167,7 +180,7 @@ WITH refused AS (
   FROM {REFUSED}
 ), turned_away AS (
   SELECT count(*) AS inputs, count_if(stage = 'fetch') AS by_fetch
-  FROM ops.rejects WHERE reason <> 'already_present'
+  FROM {TURNED_AWAY}
 ), arrived AS (
   SELECT count(*) AS samples, count_if(batch LIKE '%.fetch') AS by_fetch,
     count_if(modality = 'video_text') AS videos
@@ -192,7 +205,7 @@ SELECT reason, count(*) AS samples
 FROM (
   SELECT first_reason AS reason FROM ops.current_decisions WHERE {version} AND NOT is_kept
   UNION ALL
-  SELECT reason FROM ops.rejects WHERE reason <> 'already_present'
+  SELECT reason FROM {TURNED_AWAY}
 )
 GROUP BY reason
 ORDER BY samples DESC, reason""",

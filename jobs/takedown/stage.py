@@ -76,7 +76,6 @@ FOLLOWED: Final[Mapping[str, str]] = {
     curate.NAME + Clips.suffix: clip_pairs.TABLE,
 }
 _LOOKED_UP: Final = (shingles.TABLE, semantic_vectors.TABLE, clip_runs.TABLE)
-TAKEN_DOWN: Final = "taken_down"
 _ASKED: Final = T.StructType(
     [T.StructField(name, T.StringType()) for name in ("sample_id", "value")]
 )
@@ -278,7 +277,7 @@ def _supersede(batch: Batch, found: Found) -> None:
     rows = [{"sample_id": name, "value": by} for name, by in found.samples.items()]
     gone = F.broadcast(batch.warehouse.local(rows, _ASKED))
     held = batch.warehouse.current(decisions.TABLE).join(gone, "sample_id")
-    told = {"reason": TAKEN_DOWN, "rule": NAME, "signal": "key"}
+    told = {"reason": decisions.TAKEN_DOWN, "rule": NAME, "signal": "key"}
     reason = F.struct(
         *(F.lit(said).alias(name) for name, said in told.items()),
         "value",
@@ -287,7 +286,7 @@ def _supersede(batch: Batch, found: Found) -> None:
     superseding = held.withColumns(
         {
             "is_kept": F.lit(False),
-            "first_reason": F.lit(TAKEN_DOWN),
+            "first_reason": F.lit(decisions.TAKEN_DOWN),
             "reasons": F.array(reason),
             decisions.REVISION: F.col(decisions.REVISION) + 1,
         }

@@ -126,6 +126,17 @@ def warehouse(spark, tmp_path_factory):
         {"input_id": "6", "stage": "ingest", "reason": "too_few_bytes"},
         {"input_id": "7", "stage": "ingest", "reason": "already_present"},
     )
+    # Of what was taken down, one had been kept, one quarantined, one turned away.
+    append(filled, "ops.decisions", decision("gone", ["taken_down"], RECIPE.version))
+    append(
+        filled,
+        "ops.quarantine",
+        {"quarantine_id": "6", "stage": "pair", "error_class": "corrupt_image", "sample_id": "g2"},
+    )
+    append(filled, "ops.rejects", {"input_id": "8", "stage": "fetch", "sample_id": "g3"})
+    append(
+        filled, "ops.tombstones", *({"kind": "sample_id", "key": s} for s in ("gone", "g2", "g3"))
+    )
     label = f"{RECIPE.name}-{RECIPE.version}-{SIGNAL_SET}"
     ledger = {"rows_in": 4, "rows_kept": 2, "rows_rejected": 2, "duration_s": 2.0}
     append(
