@@ -34,9 +34,6 @@ POINTS: Final[dict[str, Point]] = {
         Batch, "append", lambda _batch, _frame, table: table == "ops.batches"
     ),
 }
-USUAL: Final = {
-    "media are removed and samples not"
-}  # `make test` takes this one, `make faults` all
 
 
 def main(config_file: str, point: str, sha256: str) -> None:

@@ -133,6 +133,7 @@ def test_the_bytes_are_gone_and_no_crawl_brings_them_back(
     assert warehouse.read(samples.TABLE).count() == 3
 
 
+@pytest.mark.faults  # what is judged again is compared by tests/spark/test_departed.py as well
 def test_a_copy_takes_the_place_of_a_sample_and_keeps_its_bytes(
     crawled: Crawled, spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -177,13 +178,8 @@ def test_what_a_stage_has_not_seen_and_a_live_driver_are_waited_for(
     assert warehouse.read(tombstones.TABLE).count() == 0
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        pytest.param(point, marks=() if point in takedown_driver.USUAL else pytest.mark.faults)
-        for point in takedown_driver.POINTS
-    ],
-)
+@pytest.mark.faults
+@pytest.mark.parametrize("point", takedown_driver.POINTS)
 def test_a_kill_in_the_middle_is_made_good_by_the_same_command(
     crawled: Crawled, spark: SparkSession, tmp_path: Path, point: str
 ) -> None:
