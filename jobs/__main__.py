@@ -29,6 +29,7 @@ from jobs import (
     review_cli,
     takedown_cli,
 )
+from jobs.options import SetOption, VerboseOption
 from jobs.runtime.config import Config, load
 from jobs.runtime.errors import ConfigError, NotFound, SluiceError
 
@@ -86,10 +87,6 @@ ConfigOption = Annotated[
         help=f"YAML file; default: ${CONFIG_VARIABLE}, ./{CONFIG_FILE}, the demo's",
     ),
 ]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one key")
-]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="show what Spark says")]
 
 
 def _command(function: Callable[P, None]) -> Callable[P, None]:

@@ -1,6 +1,6 @@
 """`sluice bench-items add | list | remove | report`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jobs.options import ConfigOption, Configured, Guard, SetOption, VerboseOption
 from jobs.runtime.config import Config
 from jobs.runtime.errors import SluiceError
 
@@ -18,15 +19,8 @@ out = Console()
 err = Console(stderr=True)
 
 NAMED: Final = 20  # chosen: refused items that a terminal shows
-Guard = Callable[[Callable[..., None]], Callable[..., None]]
-Configured = Callable[[Path | None, Sequence[str] | None], Config]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="of the benchmark")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one key")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="for machines")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="show what Spark says")]
 
 
 def add_to(group: typer.Typer, guard: Guard, configured: Configured) -> None:

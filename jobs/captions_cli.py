@@ -1,24 +1,19 @@
 """`sluice captions add`."""
 
 import uuid
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from jobs.runtime.config import Config
+from jobs.options import ConfigOption, Configured, Guard, Opened, SetOption, VerboseOption
 
 # What a command needs of Spark is imported inside it: `--help` must answer at once.
 
 out: Final = Console()
 err: Final = Console(stderr=True)
-
-Guard = Callable[[Callable[..., None]], Callable[..., None]]
-Configured = Callable[[Path | None, Sequence[str] | None], Config]
-Opened = Callable[..., Any]
 
 
 def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Opened) -> None:
@@ -40,13 +35,9 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Ope
         annotator: Annotated[
             str, typer.Option(metavar="NAME", help="who made them, e.g. a model and its version")
         ],
-        config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file")] = None,
-        overrides: Annotated[
-            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one key")
-        ] = None,
-        verbose: Annotated[
-            bool, typer.Option("--verbose", "-v", help="show what Spark says")
-        ] = False,
+        config: ConfigOption = None,
+        overrides: SetOption = None,
+        verbose: VerboseOption = False,
     ) -> None:
         """Add captions of clips that were made elsewhere; a file that comes again adds nothing."""
         settings = configured(config, overrides)

@@ -1,22 +1,16 @@
 """`sluice clips export`."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
-from jobs.runtime.config import Config
+from jobs.options import ConfigOption, Configured, Guard, Opened, SetOption, VerboseOption
 from jobs.runtime.errors import ConfigError
 
 # What a command needs of Spark is imported inside it: `--help` must answer at once.
 
 out: Final = Console()
-
-Guard = Callable[[Callable[..., None]], Callable[..., None]]
-Configured = Callable[[Path | None, Sequence[str] | None], Config]
-Opened = Callable[..., Any]
 
 
 def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Opened) -> None:
@@ -48,13 +42,9 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Ope
             bool, typer.Option(help="a JPEG of the frame in the middle of encoded clips")
         ] = True,
         shard_clips: Annotated[int, typer.Option(help="most clips of a shard")] = 1_000,
-        config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file")] = None,
-        overrides: Annotated[
-            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one key")
-        ] = None,
-        verbose: Annotated[
-            bool, typer.Option("--verbose", "-v", help="show what Spark says")
-        ] = False,
+        config: ConfigOption = None,
+        overrides: SetOption = None,
+        verbose: VerboseOption = False,
     ) -> None:
         """Cut clips out of their videos into WebDataset shards with a manifest."""
         from jobs import export_clips

@@ -1,22 +1,18 @@
 """`sluice coreset`."""
 
 import uuid
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
-from jobs.runtime.config import Config
+from jobs.options import ConfigOption, Configured, Guard, SetOption, VerboseOption
 from jobs.runtime.errors import ConfigError, NotFound
 
 # What a command needs of Spark is imported inside it: `--help` must answer at once.
 
 out: Final = Console()
-
-Guard = Callable[[Callable[..., None]], Callable[..., None]]
-Configured = Callable[[Path | None, Sequence[str] | None], Config]
 
 
 def add_to(
@@ -65,13 +61,9 @@ def add_to(
         clusters: Annotated[
             int | None, typer.Option(help="of k-means; default: square root of the rows")
         ] = None,
-        config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file")] = None,
-        overrides: Annotated[
-            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one key")
-        ] = None,
-        verbose: Annotated[
-            bool, typer.Option("--verbose", "-v", help="show what Spark says")
-        ] = False,
+        config: ConfigOption = None,
+        overrides: SetOption = None,
+        verbose: VerboseOption = False,
     ) -> None:
         """Choose a few rows of each cluster of the embeddings into gold.coreset_NAME."""
         from jobs import coreset, set_name, themes

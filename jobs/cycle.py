@@ -1,7 +1,6 @@
 """One cycle: every stage once over what is new, the gate, the record, the report."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -415,18 +414,18 @@ def _close(planned: Plan, run: Run, result: Outcome, *, report_every_s: float | 
     if done or result == "gate_failed":
         planned.unreported.parent.mkdir(parents=True, exist_ok=True)
         planned.unreported.touch()
-    is_due = report_every_s is not None and _report_age_s(planned) >= report_every_s
+    is_due = report_every_s is not None and _is_due(planned, report_every_s)
     _record(planned, run, result, done=done, artifacts=_reported(planned, run) if is_due else ())
 
 
-def _report_age_s(planned: Plan) -> float:
-    """How old the report is: one that says all is as good as new, one that is not there is not."""
+def _is_due(planned: Plan, every_s: float) -> bool:
+    """Whether there is no report, or one that lacks news and is old enough."""
     try:
         report.stored(planned.report_folder, planned.recipe)
     except NotFound:
-        return math.inf
+        return True
     written_s = (planned.report_folder / report.NUMBERS).stat().st_mtime
-    return time.time() - written_s if planned.unreported.exists() else -math.inf
+    return planned.unreported.exists() and time.time() - written_s >= every_s
 
 
 def _done(planned: Plan, run: Run) -> list[dict[str, Any]]:

@@ -1,15 +1,15 @@
 """`sluice duplicates show | list`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jobs.runtime.config import Config
+from jobs.options import ConfigOption, Configured, Guard, Opened, VerboseOption
 from jobs.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,23 +21,11 @@ MOST: Final = 1000  # chosen: 20 MB of page, and of texts on the driver; for mor
 
 out = Console()
 
-Guard = Callable[[Callable[..., None]], Callable[..., None]]
-Configured = Callable[[Path | None, Sequence[str] | None], Config]
 
-
-class Opened(Protocol):
-    """Gives the tables of a configuration."""
-
-    def __call__(self, config: Config, *, verbose: bool) -> Any:
-        """A `Warehouse`."""
-
-
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file")]
 KindOption = Annotated[
     str | None, typer.Option(help="only this kind: exact_media, url, phash, minhash, …")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="one object a line")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="show what Spark says")]
 
 
 def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Opened) -> None:

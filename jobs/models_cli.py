@@ -10,15 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jobs.runtime.config import Config
+from jobs.options import ConfigOption, Configured, Guard, SetOption
 from jobs.runtime.errors import ModelProblem
 
 # What a command needs of ONNX is imported inside it: `--help` must answer at once.
 
 out = Console()
 
-Guard = Callable[[Callable[..., None]], Callable[..., None]]
-Configured = Callable[[Path | None, Sequence[str] | None], Config]
 StoreOption = Annotated[
     Path | None,
     typer.Option(help="folder of models; default: the first of $SLUICE_MODEL_PATH, or the user's"),
@@ -43,10 +41,8 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured) -> None:
             list[str] | None,
             typer.Argument(metavar="[MODEL | CONFIG]...", help="default: those of --config"),
         ] = None,
-        config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file")] = None,
-        overrides: Annotated[
-            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one key")
-        ] = None,
+        config: ConfigOption = None,
+        overrides: SetOption = None,
         deadline: DeadlineOption = 300,
         as_json: JsonOption = False,
     ) -> None:

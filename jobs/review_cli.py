@@ -11,21 +11,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from jobs.runtime.config import Config
+from jobs.options import ConfigOption, Configured, Guard, SetOption, VerboseOption
 
 # What a command needs of Spark is imported inside it: `--help` must answer at once.
 
 out: Final = Console()
 
-Guard = Callable[[Callable[..., None]], Callable[..., None]]
-Configured = Callable[[Path | None, Sequence[str] | None], Config]
 Planned = Callable[..., Any]
 NameArgument = Annotated[str, typer.Argument(help="of the review: a-z, 0-9 and _")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one key")
-]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="show what Spark says")]
 
 
 def add_to(

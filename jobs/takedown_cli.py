@@ -3,7 +3,6 @@
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from jobs.runtime.config import Config
+from jobs.options import ConfigOption, Configured, Guard, Opened, SetOption, VerboseOption
 from jobs.runtime.errors import ConfigError
 
 # What a command needs of Spark is imported inside it: `--help` must answer at once.
@@ -20,10 +19,6 @@ out: Final = Console()
 _STANDARD_INPUT: Final = "-"
 _CONFIG_SUFFIXES: Final = (".yaml", ".yml")
 _NAMED: Final = 20  # chosen: what fits a screen
-
-Guard = Callable[[Callable[..., None]], Callable[..., None]]
-Configured = Callable[[Path | None, Sequence[str] | None], Config]
-Opened = Callable[..., Any]
 
 
 def add_to(app: typer.Typer, guard: Guard, configured: Configured, opened: Opened) -> None:
@@ -56,13 +51,9 @@ def add_to(app: typer.Typer, guard: Guard, configured: Configured, opened: Opene
         is_dry: Annotated[
             bool, typer.Option("--dry-run", help="say what would go, change nothing")
         ] = False,
-        config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file")] = None,
-        overrides: Annotated[
-            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one key")
-        ] = None,
-        verbose: Annotated[
-            bool, typer.Option("--verbose", "-v", help="show what Spark says")
-        ] = False,
+        config: ConfigOption = None,
+        overrides: SetOption = None,
+        verbose: VerboseOption = False,
     ) -> None:
         """Remove content from all tables and files at once, and turn it away for ever."""
         from jobs.takedown import keys

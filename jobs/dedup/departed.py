@@ -13,6 +13,7 @@ from typing import Final
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from jobs.dedup import clips, schemes, stage, verdicts
 from jobs.dedup.verdicts import NEAR, Judged
@@ -23,7 +24,9 @@ from schemas import duplicate_edges, duplicates, exact_index
 from schemas.duplicate_kinds import CLIP_KINDS, EXACT_KINDS, KINDS, SAMPLE_KINDS
 from udfs.identity import digest
 
-_INDEXED: Final = "kind string, node long"
+_KIND: Final = T.StructField("kind", T.StringType())
+_INDEXED: Final = T.StructType([_KIND, T.StructField("node", T.LongType())])
+_ASKED: Final = T.StructType([_KIND, T.StructField("sample_id", T.StringType())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +101,8 @@ def _clustered(
 
 
 def _frame(warehouse: Warehouse, nodes: Mapping[str, Iterable[int]]) -> DataFrame:
-    rows = [(kind, node) for kind, found in nodes.items() for node in found]
-    return warehouse.spark.createDataFrame(rows, _INDEXED)
+    rows = [{"kind": kind, "node": node} for kind, found in nodes.items() for node in found]
+    return warehouse.local(rows, _INDEXED)
 
 
 def hold(warehouse: Warehouse, config: Config, found: Iterable[Departed]) -> None:
@@ -115,8 +118,8 @@ def hold(warehouse: Warehouse, config: Config, found: Iterable[Departed]) -> Non
 def judge_again(batch: Batch, config: Config, found: Iterable[Departed]) -> None:
     """Judge what is left, once all that goes is gone."""
     for judged, of_kinds in _judged(config, found):
-        pairs = [(one.kind, name) for one in of_kinds for name in one.samples]
-        asked = batch.warehouse.spark.createDataFrame(pairs, "kind string, sample_id string")
+        pairs = [{"kind": one.kind, "sample_id": name} for one in of_kinds for name in one.samples]
+        asked = batch.warehouse.local(pairs, _ASKED)
         rows = batch.warehouse.read(judged.source).select(*judged.columns)
         frame = rows.join(F.broadcast(asked), "sample_id", "left_semi")
         # Samples and clips are appended to the same tables: a batch of its own each.

@@ -170,7 +170,7 @@ class Warehouse:
 
     def _is_empty(self, table: str) -> bool:
         """No file, and so no row; false where it would take a job to know."""
-        checksum = self._log(table).update(False, self._none(), self._none()).checksumOpt()
+        checksum = self._snapshot(table).checksumOpt()
         return bool(checksum.isDefined() and not checksum.get().numFiles())
 
     def _empty(self, schema: T.StructType) -> DataFrame:
@@ -199,18 +199,18 @@ class Warehouse:
 
     def files(self, table: str) -> DataFrame:
         """The table's files as its log names them: `path`, and `stats` as JSON."""
-        entries = self._log(table).update(False, self._none(), self._none()).allFiles().toDF()
+        entries = self._snapshot(table).allFiles().toDF()
         return DataFrame(entries, self.spark).select("path", "stats")
 
     def file_count(self, table: str) -> int:
         """How many files the table consists of."""
-        snapshot = self._log(table).update(False, self._none(), self._none())
+        snapshot = self._snapshot(table)
         checksum = snapshot.checksumOpt()  # without it, a Spark job over the whole log
         return int(checksum.get().numFiles() if checksum.isDefined() else snapshot.numOfFiles())
 
     def properties(self, table: str) -> dict[str, str]:
         """The table's properties."""
-        said = self._log(table).update(False, self._none(), self._none()).metadata()
+        said = self._snapshot(table).metadata()
         properties: dict[str, str] = self._parsed(said.configuration())
         return properties
 
@@ -233,7 +233,7 @@ class Warehouse:
             NotFound: there is no such table.
         """
         # The log through Delta's own reader: right on any filesystem, and no Spark job.
-        version = int(self._log(table).update(False, self._none(), self._none()).version())
+        version = int(self._snapshot(table).version())
         if version < 0:
             raise NotFound(f"table {table} is not in {self.root}; run the pipeline first")
         return version
@@ -470,6 +470,10 @@ class Warehouse:
             parsed.add(parse(json.dumps(action)))
         rows = self._class("scala.jdk.javaapi.CollectionConverters").asScala(parsed).toSeq()
         self._log(table).startTransaction().commit(rows, self._appending())
+
+    def _snapshot(self, table: str) -> Any:
+        """The table as it is, as Delta has it."""
+        return self._log(table).update(False, self._none(), self._none())
 
     def _log(self, table: str) -> Any:
         log = self._class("org.apache.spark.sql.delta.DeltaLog")

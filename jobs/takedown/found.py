@@ -37,7 +37,6 @@ from schemas.tombstones import MEDIA, SAMPLE, URL
 
 # Keys of one condition: chosen, so that the text of a statement stays below some 4 MB.
 _KEYS: Final = 50_000
-_ID: Final = "sample_id string"
 Keys = Collection[str] | Collection[int]
 
 
@@ -136,9 +135,7 @@ def find(warehouse: Warehouse, keys: Collection[Key]) -> Found:
     pages = _pages(look, asked)
     all_urls = asked[URL] | {row.url_sha256 for row in items if row.url_sha256}
     gone = _gone_media(look, asked, items, named, all_urls)
-    departing = (
-        departed(warehouse, warehouse.spark.createDataFrame(_column(judged), _ID)) if judged else []
-    )
+    departing = departed(warehouse, look.frame("sample_id", judged)) if judged else []
     ordinals = {row.ingest_ordinal for row in (*items, *of_clips)}
     gold = [table for table in warehouse.tables() if table.startswith("gold.")]
     removals = [
@@ -194,10 +191,6 @@ def _removal(table: str, column: str, keys: Keys, of: str = "") -> Removal:
     return Removal(table=table, column=column, keys=sorted(keys), of=of)
 
 
-def _column(values: Iterable[str]) -> list[tuple[str]]:
-    return [(value,) for value in values]
-
-
 @dataclass(frozen=True)
 class _Look:
     """Rows of tables by keys; of a table that is not there, none."""
@@ -209,9 +202,10 @@ class _Look:
         if not keys or (table in ON_DEMAND and not self.warehouse.exists(table)):
             return None
         rows = self.warehouse.read(table)
-        return rows.join(F.broadcast(self._frame(column, keys)), column, "left_semi")
+        return rows.join(F.broadcast(self.frame(column, keys)), column, "left_semi")
 
-    def _frame(self, column: str, keys: Keys) -> DataFrame:
+    def frame(self, column: str, keys: Keys) -> DataFrame:
+        """Keys, at least one, as a column."""
         is_text = isinstance(next(iter(keys)), str)
         dtype = T.StringType() if is_text else T.LongType()
         schema = T.StructType([T.StructField(column, dtype)])
@@ -244,7 +238,7 @@ class _Look:
         if found is None:
             return set()
         if but is not None and but[1]:
-            found = found.join(F.broadcast(self._frame(*but)), but[0], "left_anti")
+            found = found.join(F.broadcast(self.frame(*but)), but[0], "left_anti")
         rows = found.select(wanted or column).distinct().collect()
         return {row[0] for row in rows if row[0] is not None}
 
@@ -285,7 +279,7 @@ def _pages(look: _Look, asked: Mapping[str, set[str]]) -> dict[str, str]:
     own = F.udf(_url_sha256, "string")(F.col("url"))
     shown = F.explode(F.array_append(F.transform("items", lambda item: item[URL]), own))
     pages = look.warehouse.read(documents.TABLE).select("document_id", shown.alias(URL))
-    wanted = pages.join(F.broadcast(look._frame(URL, asked[URL])), URL, "left_semi")
+    wanted = pages.join(F.broadcast(look.frame(URL, asked[URL])), URL, "left_semi")
     return {row.document_id: str(Key(URL, row[URL])) for row in wanted.collect()} | found
 
 
