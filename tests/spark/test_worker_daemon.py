@@ -29,3 +29,14 @@ def test_what_a_worker_has_imported_is_not_collected_after_each_task(spark: Spar
     assert first is not again
     assert again.frozen > first.frozen
     assert again.frozen > again.others
+
+
+def test_no_archive_is_read_before_each_task(spark: SparkSession) -> None:
+    def told(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for _ in batches:
+            read = [entry for entry in sys.path_importer_cache if os.path.isfile(entry)]
+            yield pa.RecordBatch.from_pydict({"read": [read]})
+
+    (row,) = spark.range(1).coalesce(1).mapInArrow(told, "read array<string>").collect()
+
+    assert row.read == []

@@ -1,6 +1,7 @@
 import gc
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -43,3 +44,20 @@ def test_a_task_that_fails_fails_and_is_frozen_all_the_same(
     with pytest.raises(SystemExit, match="3"):
         worker_daemon.work(None, None)  # type: ignore[arg-type]  # not looked at
     assert gc.get_freeze_count()
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_archives_of_spark_are_left_where_it_is_installed_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_installed: bool
+) -> None:
+    mine = str(tmp_path / "mine.zip")
+    archives = [f"/spark/{name}" for name in ("pyspark.zip", "py4j-0.10-src.zip")]
+    path = [mine, *archives, "/spark/jars/spark-core_2.13-4.1.4.jar", str(tmp_path)]
+    monkeypatch.setattr(sys, "path", path.copy())
+    monkeypatch.setattr(sys, "path_importer_cache", dict.fromkeys(path))
+    monkeypatch.setattr(worker_daemon, "find_spec", lambda _: object() if is_installed else None)
+
+    worker_daemon.leave_archives()
+
+    assert sys.path == ([mine, str(tmp_path)] if is_installed else path)
+    assert set(sys.path_importer_cache) == set(sys.path)
