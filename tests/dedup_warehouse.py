@@ -3,10 +3,11 @@
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from pyspark.sql import SparkSession
 
 from jobs.dedup import stage
@@ -16,6 +17,7 @@ from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse
 from schemas import batches, duplicates, image_signals, pairs, samples, text_signals
 from tests.told_rows import append
+from udfs.embedding import pack, unit
 from udfs.identity import digest
 
 SIGNAL_SET: Final = "set"
@@ -114,6 +116,38 @@ class DedupWarehouse:
         found = {row.sample_id: row.asDict() for row in rows}
         assert len(found) == len(rows)
         return found
+
+
+_WORDS: Final = [f"word{number}" for number in range(400)]
+
+
+def of_all_kinds(seed: int) -> list[Item]:
+    """Copies, and chains of near copies: hashes three bits apart, texts and embeddings alike."""
+    rng = np.random.default_rng(seed)
+    bases = [int(base) for base in rng.integers(-(2**62), 2**62, 6)]
+    topics = unit(rng.standard_normal((6, 64)))
+    made = []
+    for ordinal in range(40):
+        if ordinal % 10 == 9:  # a copy of all that the sample has
+            made.append(replace(made[ordinal - 9], ordinal=ordinal))
+            continue
+        media, text, url = (int(drawn) for drawn in rng.integers(0, (24, 18, 30)))
+        family, step = media % 6, media // 6
+        words = _WORDS[40 * (text % 6) : 40 * (text % 6) + 40]
+        words[(text // 6) * 3] = "other"
+        noise = unit(np.random.default_rng(media).standard_normal((1, 64)))
+        vector = unit(topics[[family]] + 0.1 * noise)
+        made.append(
+            Item(
+                ordinal=ordinal,
+                media=f"media {media}",
+                caption=" ".join(words),
+                url=f"https://example.org/{url}",
+                phash=bases[family] ^ ((1 << 3 * step) - 1),
+                embedding=pack(vector)[0],
+            )
+        )
+    return made
 
 
 def duplicates_of(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

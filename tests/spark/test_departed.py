@@ -2,10 +2,8 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from pyspark.sql import SparkSession
 
 from jobs.runtime.config import Config, Dedup, Dump
@@ -23,41 +21,9 @@ from schemas import (
     tombstones,
 )
 from schemas.duplicate_kinds import SAMPLE_KINDS
-from tests.dedup_warehouse import DedupWarehouse, Item
-from udfs.embedding import pack, unit
+from tests.dedup_warehouse import DedupWarehouse, of_all_kinds
 
-WORDS = [f"word{number}" for number in range(400)]
 SETTINGS = Dedup(kinds=SAMPLE_KINDS)
-SIZE = 40
-
-
-def items(seed: int) -> list[Item]:
-    """Copies, and chains of near copies: hashes three bits apart, texts and embeddings alike."""
-    rng = np.random.default_rng(seed)
-    bases = [int(base) for base in rng.integers(-(2**62), 2**62, 6)]
-    topics = unit(rng.standard_normal((6, 64)))
-    made = []
-    for ordinal in range(SIZE):
-        if ordinal % 10 == 9:  # a copy of all that the sample has
-            made.append(replace(made[ordinal - 9], ordinal=ordinal))
-            continue
-        media, text, url = (int(drawn) for drawn in rng.integers(0, (24, 18, 30)))
-        family, step = media % 6, media // 6
-        words = WORDS[40 * (text % 6) : 40 * (text % 6) + 40]
-        words[(text // 6) * 3] = "other"
-        noise = unit(np.random.default_rng(media).standard_normal((1, 64)))
-        vector = unit(topics[[family]] + 0.1 * noise)
-        made.append(
-            Item(
-                ordinal=ordinal,
-                media=f"media {media}",
-                caption=" ".join(words),
-                url=f"https://example.org/{url}",
-                phash=bases[family] ^ ((1 << 3 * step) - 1),
-                embedding=pack(vector)[0],
-            )
-        )
-    return made
 
 
 def held(tables: DedupWarehouse) -> dict[str, Counter[str]]:
@@ -86,7 +52,7 @@ def held(tables: DedupWarehouse) -> dict[str, Counter[str]]:
 def test_clusters_without_their_members_are_those_of_a_warehouse_that_never_saw_them(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    made = items(seed=0)
+    made = of_all_kinds(seed=0)
     gone = {item.ordinal for item in made[::5]} | {1, 2}
     tables = DedupWarehouse(spark, tmp_path / "w", SETTINGS)
     create_all(tables.warehouse, "default")
