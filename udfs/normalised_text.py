@@ -129,7 +129,10 @@ def _of_utf8(text: bytes) -> bytes | None:
     if not text.isascii():
         return text_fingerprint(text.decode("utf-8", "replace"))
     # The same steps on bytes; measured: 1.5 µs a caption in place of 2.2.
-    return _fingerprint(b" ".join(text.translate(_FOLDED_ASCII, _UNSEEN_ASCII).split()))
+    folded = text.translate(_FOLDED_ASCII, _UNSEEN_ASCII).strip()
+    if b"  " in folded:
+        folded = b" ".join(folded.split())
+    return _fingerprint(folded)
 
 
 def _fingerprint(form: bytes) -> bytes | None:

@@ -12,26 +12,32 @@ CROWD: Final = 1000
 _BLOCK_PAIRS: Final = 1_000_000  # of 16 bytes
 
 
+def in_order(
+    key: np.ndarray, node: np.ndarray, is_fresh: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows by key, those of a key by node."""
+    order = np.lexsort((node, key))
+    return key[order], node[order], is_fresh[order]
+
+
 def pairs_of_keys(
     key: np.ndarray, node: np.ndarray, is_fresh: np.ndarray, crowd: int = CROWD
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs of nodes under one key, at least one of them fresh, in blocks.
 
     Args:
-        key: int64 (n,).
-        node: int64 (n,).
+        key: int64 (n,), ascending.
+        node: int64 (n,), ascending under a key.
         is_fresh: bool (n,); the others have been paired with one another before.
         crowd: most rows of a key that are all paired.
 
     Yields:
         a and b, int64, a < b; a pair may come more than once.
 
-    >>> key, node = np.array([7, 8, 7, 7]), np.array([1, 2, 3, 4])
+    >>> key, node = np.array([7, 7, 7, 8]), np.array([1, 3, 4, 2])
     >>> [(a.tolist(), b.tolist()) for a, b in pairs_of_keys(key, node, node == 4)]
     [([1, 3], [4, 4])]
     """
-    order = np.lexsort((node, key))
-    key, node, is_fresh = key[order], node[order], is_fresh[order]
     first = np.flatnonzero(np.r_[True, key[1:] != key[:-1]]) if len(key) else np.array([], int)
     length = np.diff(np.r_[first, len(key)])
     # Of what a key holds one after the other: all runs of one length at a time.

@@ -24,7 +24,7 @@ _CARRIED: Final = ("sample_id", "ingest_ordinal", "score")
 
 
 def fingerprints(samples: DataFrame, kinds: Sequence[str]) -> DataFrame:
-    """The fingerprint of each sample by each kind; what has none, such as no URL, has no row.
+    """The fingerprint of each sample by each kind; of what has none, such as no URL, a null.
 
     Args:
         samples: `sample_id`, `ingest_ordinal`, `score` (null: none), and what the kinds read: of
@@ -51,11 +51,7 @@ def fingerprints(samples: DataFrame, kinds: Sequence[str]) -> DataFrame:
             for kind in kinds
         )
     )
-    return (
-        wide.select(*_CARRIED, F.explode(by_kind).alias("print"))
-        .select("print.*", *_CARRIED)
-        .where("high IS NOT NULL")
-    )
+    return wide.select(*_CARRIED, F.explode(by_kind).alias("print")).select("print.*", *_CARRIED)
 
 
 def _fingerprinted(
@@ -143,12 +139,19 @@ def contents(prints: DataFrame, index: DataFrame) -> DataFrame:
         `kind`, `high`, `low`, `node`, `survivor`, `score` (the survivor's), and `former`: the
         survivor before the batch, null of a content that is new.
     """
-    of_batch = prints.groupBy(*_PRINT).agg(
-        F.min("ingest_ordinal").alias("first"),
-        _best("ingest_ordinal").alias("best"),
+    of_batch = (
+        prints.where("high IS NOT NULL")
+        .groupBy(*_PRINT)
+        .agg(
+            F.min("ingest_ordinal").alias("first"),
+            _best("ingest_ordinal").alias("best"),
+        )
     )
+    asked = of_batch.select(*_PRINT)
     known = (
-        index.join(F.broadcast(of_batch.select(*_PRINT)), [*_PRINT], "left_semi")
+        # By one number first, which is a quick look-up for each row of the index.
+        index.join(F.broadcast(asked.select("high")), "high", "left_semi")
+        .join(F.broadcast(asked), [*_PRINT], "left_semi")
         .groupBy(*_PRINT)
         .agg(F.min("node").alias("node"), _best("survivor").alias("held"))
     )
@@ -181,11 +184,10 @@ def _comparable(score: Column) -> Column:
     return F.when(score.isNull() | F.isnan(score), F.lit(float("-inf"))).otherwise(score)
 
 
-def verdicts(samples: DataFrame, prints: DataFrame, found: DataFrame) -> DataFrame:
+def verdicts(prints: DataFrame, found: DataFrame) -> DataFrame:
     """The verdict of each kind on each sample; one without a fingerprint is like no other.
 
     Args:
-        samples: `kind`, `sample_id`, `ingest_ordinal`.
         prints: as `fingerprints` gives them.
         found: as `contents` gives them.
 
@@ -193,8 +195,8 @@ def verdicts(samples: DataFrame, prints: DataFrame, found: DataFrame) -> DataFra
         `kind`, `sample_id`, `ingest_ordinal`, `node`, `is_duplicate`, `representative` and
         `cluster` (ordinals of samples), `similarity`, `revision`.
     """
-    of_sample = prints.join(found, [*_PRINT]).select("kind", "sample_id", "node", "survivor")
-    return samples.join(of_sample, ["kind", "sample_id"], "left").select(
+    of_print = found.select(*_PRINT, "node", "survivor")
+    return prints.join(of_print, [*_PRINT], "left").select(
         "kind",
         "sample_id",
         "ingest_ordinal",

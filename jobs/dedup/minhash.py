@@ -5,63 +5,92 @@ key that two texts share makes them a candidate; the index of keys is read by a 
 of old texts nothing else but the shingles of candidates.
 """
 
-import posixpath
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.dedup import forest, schemes
 from jobs.dedup.near import NearKind
+from jobs.runtime import worker_files
 from jobs.runtime.config import Dedup
+from jobs.runtime.held import Held, computed
 from jobs.runtime.lookup import lookup
 from jobs.runtime.session import arrow_rows
 from jobs.runtime.streams import Batch
-from jobs.runtime.tables import within
-from jobs.sources.place import filesystem_of
+from jobs.runtime.worker_files import WorkerFile, answer
 from schemas import minhash_index, samples, shingles
 from schemas.duplicate_kinds import CONTENT, MINHASH
+from udfs.key_parts import KEY_BYTES, dealt, gathered, opened
 from udfs.minhash import Scheme, band_keys, jaccard, pack, signatures, unpack
 from udfs.normalised_text import normalised_words
-from udfs.same_key import pairs_of_keys
+from udfs.same_key import in_order, pairs_of_keys
 from udfs.shingles import ShingleSets, shingle_sets
 
 # Rows of a row group of `silver.shingles`: what is read to have one of them. Chosen: 256 texts of
 # 300 words are 300 kB, so that a look-up reads about what a disk gives in a seek's time.
 ROW_GROUP_ROWS: Final = 256
-# Keys that are sent to all tasks; more are joined by a shuffle. Chosen: Spark's hashed relation
-# of longs takes 16 to 32 bytes a key, so these take up to 128 MB of a heap.
+# Keys, and places of texts, that are sent to all tasks; more are joined by a shuffle. Chosen:
+# Spark's hashed relation of longs takes 16 to 32 bytes a key, so these take up to 128 MB of a heap.
 BROADCAST_KEYS: Final = 4_000_000
 # Rows of keys that a task pairs at a time: 17 bytes each.
 _KEYS_PER_TASK: Final = 4_000_000
-_SIGNED: Final = "node long, keys array<long>, file string"
-_PAIR: Final = "a long, b long"
+# Keys that a task deals out at a time, 4 MB with their nodes.
+_DEALT_KEYS: Final = 1 << 18
+# Rows of a row group of the index, 16 MB as they are in memory.
+_INDEX_ROWS: Final = 1 << 20
+
+# Rows of the index that go to Python at a time: 1.6 MB.
+_KNOWN_ROWS: Final = 100_000
+
+_PART: Final = pa.schema(
+    [
+        ("part", pa.int32()),
+        ("keys", pa.binary()),
+        ("nodes", pa.binary()),
+        ("is_fresh", pa.bool_()),
+    ]
+)
+# Either keys of a part, or what a file of shingles holds.
+_DEALT: Final = worker_files.answers(_PART)
+# Either a pair, or what a file of the index holds.
+_PAIRED: Final = worker_files.answers(pa.schema([("a", pa.int64()), ("b", pa.int64())]))
+_Batches = Iterable[pa.RecordBatch]
+_Keys = tuple[np.ndarray, np.ndarray]  # with their nodes
 
 
-def links(batch: Batch, fresh: DataFrame, settings: Dedup) -> DataFrame:
+def links(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     """Pairs of texts, at least one of them fresh, whose shingles are alike; the fresh are indexed.
 
     Args:
         batch: that brings the fresh texts.
-        fresh: `node`, `sample_id`, `ingest_ordinal`.
+        fresh: `node`, `ingest_ordinal`, with the span of the latter.
         settings: unit and length of shingles, threshold.
 
     Returns:
         `a`, `b`, `similarity`: the Jaccard of their sets of shingles, at least the threshold.
     """
     scheme = schemes.minhash(settings)
+    count = fresh.rows * scheme.bands
+    spark = batch.warehouse.spark
+    parts = max(spark.sparkContext.defaultParallelism, -(-count // _KEYS_PER_TASK))
     # The worker writes the texts of a batch as one row group.
-    with arrow_rows(batch.warehouse.spark, ROW_GROUP_ROWS):
-        signed = _signed(batch, fresh, scheme).localCheckpoint()
-    _append_shingles(batch, signed)
-    keys = signed.select(F.explode("keys").alias("key"), "node")
-    candidates = paired(keys, batch.history(minhash_index.TABLE)).localCheckpoint()
-    batch.append(keys.withColumn("batch", F.lit(batch.name)), minhash_index.TABLE, sort_by=("key",))
+    with arrow_rows(spark, ROW_GROUP_ROWS):
+        signed = computed(_signed(batch, fresh, scheme, parts))
+    worker_files.append(batch, signed, shingles.TABLE)
+    keys = signed.where("part IS NOT NULL").select(*_PART.names)
+    known = _known(keys, batch.history(minhash_index.TABLE), count, parts)
+    pairing = _pairing(batch.warehouse.path(minhash_index.TABLE), batch.name)
+    of_part = keys.unionByName(known).repartitionById(parts, "part")
+    with arrow_rows(spark, _KNOWN_ROWS):
+        paired = computed(of_part.mapInArrow(pairing, from_arrow_schema(_PAIRED)))
+    worker_files.append(batch, paired, minhash_index.TABLE)
+    candidates = computed(paired.where("a IS NOT NULL").select("a", "b").distinct())
     return _verified(batch, candidates, scheme.threshold)
 
 
@@ -74,116 +103,93 @@ KIND: Final = NearKind(
 )
 
 
-def _signed(batch: Batch, fresh: DataFrame, scheme: Scheme) -> DataFrame:
-    texts = batch.warehouse.read(samples.TABLE).where(within(fresh, "ingest_ordinal"))
-    texts = fresh.select("node", "sample_id").join(
-        texts.select("sample_id", "caption"), "sample_id"
-    )
-    # In order of nodes, so that a row group holds neighbours and a look-up reads one of them.
-    ordered = (
-        texts.select("node", "caption").repartitionByRange("node").sortWithinPartitions("node")
-    )
-    return ordered.mapInArrow(
-        _signer(scheme, batch.warehouse.path(shingles.TABLE), batch.name), _SIGNED
-    )
+def _signed(batch: Batch, fresh: Held, scheme: Scheme, parts: int) -> DataFrame:
+    asked = fresh.frame.select("node", "ingest_ordinal")
+    if fresh.rows <= BROADCAST_KEYS:
+        asked = F.broadcast(asked)
+    # Samples lie in order of arrival, and so of nodes: a row group of shingles holds neighbours,
+    # and a look-up reads one of them.
+    texts = batch.warehouse.read(samples.TABLE).where(fresh.within("ingest_ordinal"))
+    texts = texts.select("ingest_ordinal", "caption").join(asked, "ingest_ordinal")
+    signing = _signing(scheme, batch.warehouse.path(shingles.TABLE), batch.name, parts)
+    return texts.select("node", "caption").mapInArrow(signing, from_arrow_schema(_DEALT))
 
 
-def _signer(
-    scheme: Scheme, folder: str, batch: str
-) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    def sign(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        # Its name is drawn: a task that is tried again writes another, which the rows then name.
-        name = f"{uuid.uuid4().hex}.parquet"
-        filesystem, inside = filesystem_of(folder)
-        writer: pq.ParquetWriter | None = None
-        for rows in batches:
-            if not rows.num_rows:
-                continue
-            sets = shingle_sets(normalised_words(rows["caption"]), scheme.shingling)
-            table = pa.table(
-                {
-                    "node": rows["node"],
-                    "shingles": pack(sets),
-                    "batch": pa.repeat(pa.scalar(batch), rows.num_rows),
-                }
-            )
-            if writer is None:
-                # Hashes neither shrink nor repeat.
-                writer = pq.ParquetWriter(
-                    posixpath.join(inside, name),
-                    table.schema,
-                    filesystem=filesystem,
-                    compression="none",
-                    use_dictionary=["batch"],
-                )
-            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-            yield pa.RecordBatch.from_pydict(
-                {
-                    "node": rows["node"],
-                    "keys": _keys(sets, scheme),
-                    "file": pa.repeat(pa.scalar(name), rows.num_rows),
-                }
-            )
-        if writer is not None:
-            writer.close()
+def _signing(
+    scheme: Scheme, folder: str, batch: str, parts: int
+) -> Callable[[_Batches], Iterator[pa.RecordBatch]]:
+    def sign(batches: _Batches) -> Iterator[pa.RecordBatch]:
+        # Hashes neither shrink nor repeat.
+        file = WorkerFile(folder, compression="none", use_dictionary=["batch"])
+        keys = (_keys(_written(rows, scheme, file, batch), rows, scheme) for rows in batches)
+        yield from _dealt(keys, parts, is_fresh=True)
+        yield from file.closed(_DEALT)
 
     return sign
 
 
-def _keys(sets: ShingleSets, scheme: Scheme) -> pa.ListArray:
-    """Keys of each text's bands; a blank text has none, so that it is like no other."""
+def _written(rows: pa.RecordBatch, scheme: Scheme, file: WorkerFile, batch: str) -> ShingleSets:
+    sets = shingle_sets(normalised_words(rows["caption"]), scheme.shingling)
+    name = pa.repeat(pa.scalar(batch), rows.num_rows)
+    file.write({"node": rows["node"], "shingles": pack(sets), "batch": name}, ROW_GROUP_ROWS)
+    return sets
+
+
+def _keys(sets: ShingleSets, rows: pa.RecordBatch, scheme: Scheme) -> _Keys:
+    """Keys of all bands with their nodes; a blank text has none, so that it is like no other."""
     keys = band_keys(signatures(sets, scheme.num_perm, scheme.seed), scheme.bands, scheme.rows)
     has_keys = sets.sizes > 0
-    offsets = np.concatenate([[0], np.cumsum(scheme.bands * has_keys)])
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()), pa.array(keys[has_keys].reshape(-1))
-    )
+    return keys[has_keys].reshape(-1), np.repeat(rows["node"].to_numpy()[has_keys], scheme.bands)
 
 
-def _append_shingles(batch: Batch, signed: DataFrame) -> None:
-    if batch.has_appended(shingles.TABLE):
-        return
-    files = signed.groupBy("file").agg(
-        F.count("*").alias("rows"), F.min("node").alias("low"), F.max("node").alias("high")
-    )
-    found = files.collect()
-    if found:
-        batch.append_files(
-            {file.file: file.rows for file in found},
-            shingles.TABLE,
-            ranges={"node": {file.file: (file.low, file.high) for file in found}},
-        )
+def _dealt(keys: Iterable[_Keys], parts: int, *, is_fresh: bool) -> Iterator[pa.RecordBatch]:
+    for key, node in gathered(keys, _DEALT_KEYS):
+        mark = pa.repeat(pa.scalar(is_fresh), parts)
+        yield answer(dealt(key, node, parts) | {"is_fresh": mark}, _DEALT)
 
 
-def paired(keys: DataFrame, index: DataFrame) -> DataFrame:
-    """Pairs of nodes that share a key, at least one of them fresh.
-
-    Args:
-        keys: `key`, `node` of fresh texts.
-        index: `key`, `node` of earlier ones.
-
-    Returns:
-        `a`, `b`, distinct, a < b.
-    """
-    count = keys.count()
-    asked = keys.select("key")
+def _known(keys: DataFrame, index: DataFrame, count: int, parts: int) -> DataFrame:
+    """What the index has under the keys, dealt out as they are."""
+    asked = keys.select("keys").mapInArrow(_opened, "key long")
     if count <= BROADCAST_KEYS:
         asked = F.broadcast(asked)
-    known = index.join(asked, "key", "left_semi").select("key", "node")
-    held = keys.select("key", "node", F.lit(True).alias("is_fresh")).unionByName(
-        known.withColumn("is_fresh", F.lit(False))
-    )
-    tasks = max(held.sparkSession.sparkContext.defaultParallelism, -(-count // _KEYS_PER_TASK))
-    return held.repartition(tasks, "key").mapInArrow(_pairs, _PAIR).distinct()
+    found = index.join(asked, "key", "left_semi").select("key", "node")
+
+    def deal(batches: _Batches) -> Iterator[pa.RecordBatch]:
+        known = ((rows["key"].to_numpy(), rows["node"].to_numpy()) for rows in batches)
+        return _dealt(known, parts, is_fresh=False)
+
+    return found.mapInArrow(deal, from_arrow_schema(_DEALT)).select(*_PART.names)
 
 
-def _pairs(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    held = pa.Table.from_batches(batches) if (batches := list(batches)) else None
-    if held is None:
-        return
-    key, node, is_fresh = (held[name].to_numpy() for name in ("key", "node", "is_fresh"))
-    for a, b in pairs_of_keys(key, node, is_fresh):
-        yield pa.RecordBatch.from_pydict({"a": a, "b": b})
+def _opened(batches: _Batches) -> Iterator[pa.RecordBatch]:
+    for rows in batches:
+        yield pa.RecordBatch.from_pydict({"key": opened(rows["keys"])})
+
+
+def _pairing(folder: str, batch: str) -> Callable[[_Batches], Iterator[pa.RecordBatch]]:
+    """Pairs under the keys of a part, whose fresh rows become a file of the index."""
+
+    def pair(batches: _Batches) -> Iterator[pa.RecordBatch]:
+        parts = list(batches)
+        if not parts:
+            return
+        rows = pa.Table.from_batches(parts)
+        sizes = pc.divide(pc.binary_length(rows["keys"]), KEY_BYTES).to_numpy()
+        key, node, is_fresh = in_order(
+            opened(rows["keys"]), opened(rows["nodes"]), np.repeat(rows["is_fresh"], sizes)
+        )
+        for a, b in pairs_of_keys(key, node, is_fresh):
+            yield answer({"a": a, "b": b}, _PAIRED)
+        file = WorkerFile(
+            folder, use_dictionary=["batch"], column_encoding={"key": "DELTA_BINARY_PACKED"}
+        )
+        if is_fresh.any():
+            name = pa.repeat(pa.scalar(batch), int(is_fresh.sum()))
+            file.write({"key": key[is_fresh], "node": node[is_fresh], "batch": name}, _INDEX_ROWS)
+        yield from file.closed(_PAIRED)
+
+    return pair
 
 
 def _verified(batch: Batch, candidates: DataFrame, threshold: float) -> DataFrame:

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.runtime.config import Dedup
+from jobs.runtime.held import Held
 from jobs.runtime.streams import Batch
 
 # What a verdict says before its samples are named; ordinals in place of names.
@@ -41,14 +42,15 @@ class NearKind:
         store: that of them which has a row of every node that was compared, in order of arrival.
         links: finds `a`, `b`, `similarity` between fresh contents, and between them and history,
             and puts the fresh ones into the index. Takes the batch, one sample of each content
-            (`node`, `sample_id`, `ingest_ordinal`, `media_sha256`) and the settings.
+            (`node`, `sample_id`, `ingest_ordinal`, `media_sha256`), held with the span of
+            `ingest_ordinal`, and the settings.
     """
 
     name: str
     content: str
     tables: tuple[str, ...]
     store: str
-    links: Callable[[Batch, DataFrame, Dedup], DataFrame]
+    links: Callable[[Batch, Held, Dedup], DataFrame]
 
 
 def verdicts(samples: DataFrame, nodes: DataFrame | None, kind: str) -> DataFrame:

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from jobs.dedup.hash_scan import scanned
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
-from jobs.runtime.held import held
+from jobs.runtime.held import Held, held
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import belonging
 from schemas import image_signals, phash_index
@@ -45,7 +45,7 @@ _HIT_ARROW: Final = pa.schema(
 )
 
 
-def search(batch: Batch, fresh: DataFrame, settings: Dedup) -> DataFrame:
+def search(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     """Links of a batch's fresh images, which are put into the index.
 
     Args:
@@ -58,12 +58,12 @@ def search(batch: Batch, fresh: DataFrame, settings: Dedup) -> DataFrame:
     """
     # The hash does not depend on the networks: any signal set's will do.
     hashes = (
-        belonging(batch.warehouse.read(image_signals.TABLE), fresh, "media_sha256")
+        belonging(batch.warehouse.read(image_signals.TABLE), fresh.frame, "media_sha256")
         .groupBy("media_sha256")
         .agg(F.first("phash", ignorenulls=True).alias("phash"))
         .where("phash IS NOT NULL")
     )
-    hashed = held(fresh.join(hashes, "media_sha256").select("node", "phash"))
+    hashed = held(fresh.frame.join(hashes, "media_sha256").select("node", "phash"))
     index = batch.history(phash_index.TABLE).select("node", "phash")
     found = links(hashed.frame, index, settings.phash.radius)
     if hashed.rows:

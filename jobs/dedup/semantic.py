@@ -58,7 +58,7 @@ _CANDIDATES: Final = "cell int, node long, other long, distance short"
 _Batches = Iterable[pa.RecordBatch]
 
 
-def search(batch: Batch, fresh: DataFrame, settings: Dedup) -> DataFrame:
+def search(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     """Links of a batch's fresh images, which are put into the index.
 
     An image without an embedding by the model of the index, or with one that has no direction, is
@@ -76,7 +76,7 @@ def search(batch: Batch, fresh: DataFrame, settings: Dedup) -> DataFrame:
         ConfigError: the batch's embeddings are of another model than the index.
     """
     warehouse = batch.warehouse
-    vectors, model = _embeddings(batch, fresh)
+    vectors, model = _embeddings(batch, fresh.frame)
     centroids = stored_centroids.read(warehouse)
     if centroids is None and model is not None:
         found = train(vectors)

@@ -18,10 +18,10 @@ from jobs.dedup.near import VERDICT, NearKind
 from jobs.dedup.schemes import Rules
 from jobs.dedup.scores import FIRST, scored
 from jobs.runtime.config import Dedup
-from jobs.runtime.held import Held, held
+from jobs.runtime.held import Held, held, span
 from jobs.runtime.lookup import lookup
 from jobs.runtime.streams import Batch, Outcome, Stage
-from jobs.runtime.tables import counted, newest, within
+from jobs.runtime.tables import counted, newest
 from schemas import duplicate_edges, duplicates, exact_index
 from schemas.duplicate_kinds import CONTENT, EXACT_KINDS
 from udfs.identity import digest
@@ -141,8 +141,8 @@ class _Search:
     @classmethod
     def of(cls, batch: Batch, judged: Judged, asked: DataFrame | None = None) -> "_Search":
         # A sample that came back under another signal set is the same sample.
-        arrived = held(batch.frame.dropDuplicates(["sample_id"]))
-        is_near = within(arrived.frame, "ingest_ordinal")
+        arrived = held(batch.frame.dropDuplicates(["sample_id"]), **span("ingest_ordinal"))
+        is_near = arrived.within("ingest_ordinal")
         verdicts = batch.history(duplicates.TABLE).where(is_near)
         verdicts = verdicts.join(arrived.frame.select("sample_id"), "sample_id", "left_semi")
         holding = newest(verdicts, duplicates.TABLE)
@@ -218,10 +218,9 @@ class _Search:
             delivered = self.batch.warehouse.read(judged.named).where(self.is_near)
             full = full.join(delivered.select("sample_id", *judged.details), "sample_id")
         full = scored(full, self.batch.warehouse, judged.keep, {"ingest_ordinal": "score"})
-        lacking = self._lacking(kinds)
         prints = exact.fingerprints(full, kinds)
         if self.known.rows:
-            prints = prints.join(lacking, ["kind", "sample_id"], "left_semi")
+            prints = prints.join(self._lacking(kinds), ["kind", "sample_id"], "left_semi")
         prints = prints.localCheckpoint()
         is_new = F.expr("former IS NULL OR former <> survivor")
         index = self.batch.history(exact_index.TABLE).where(F.col("kind").isin(*kinds))
@@ -232,7 +231,7 @@ class _Search:
         if found.said["news"]:
             news = found.frame.where(is_new).withColumn("batch", F.lit(self.batch.name))
             self.batch.append(news, exact_index.TABLE, sort_by=("kind", "high"))
-        rows = _unnamed(exact.verdicts(lacking, prints, found.frame))
+        rows = _unnamed(exact.verdicts(prints, found.frame))
         if judged.keep != FIRST:
             rows = rows.unionByName(self._deposed(exact.deposed(found.frame)))
         return rows.localCheckpoint()
@@ -259,11 +258,9 @@ class _Search:
         missing = missing.withColumn("revision", F.lit(0)).localCheckpoint()
         first = F.min_by(F.struct(*self.judged.columns), "ingest_ordinal")
         contents = held(missing.groupBy("node").agg(first.alias("first")).select("node", "first.*"))
-        fresh = held(self._fresh(kind, contents.frame))
+        fresh = held(self._fresh(kind, contents.frame), **span("ingest_ordinal"))
         # Copies alone bring nothing to compare, and no version of the index.
-        links = (
-            held(kind.links(self.batch, fresh.frame, self.judged.settings)) if fresh.rows else None
-        )
+        links = held(kind.links(self.batch, fresh, self.judged.settings)) if fresh.rows else None
         if links is None or not links.rows:
             rows = _unnamed(near.verdicts(missing, None, kind.name))
             if fresh.rows < contents.rows:

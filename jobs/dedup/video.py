@@ -18,7 +18,7 @@ from jobs.dedup import forest
 from jobs.dedup.hash_scan import scanned
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
-from jobs.runtime.held import computed, held
+from jobs.runtime.held import Held, computed, held
 from jobs.runtime.lookup import ROW_GROUP_BYTES, lookup
 from jobs.runtime.session import arrow_rows, setting
 from jobs.runtime.streams import Batch
@@ -50,7 +50,7 @@ _HIT: Final = "phash long, node long, distance int, left_off long"
 _LINK: Final = "a long, b long, similarity float"
 
 
-def links(batch: Batch, fresh: DataFrame, settings: Dedup) -> DataFrame:
+def links(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     """Pairs of clips, at least one of them fresh, that show the same; the fresh are indexed.
 
     Args:
@@ -62,12 +62,12 @@ def links(batch: Batch, fresh: DataFrame, settings: Dedup) -> DataFrame:
         `a`, `b`, `similarity`: by `udfs.clip_match`, at least the threshold.
     """
     measured = (
-        belonging(batch.warehouse.read(clips.TABLE), fresh, "media_sha256")
+        belonging(batch.warehouse.read(clips.TABLE), fresh.frame, "media_sha256")
         .withColumnRenamed("signal_set", "clip_signal_set")
         .select("clip_id", "clip_signal_set", clip_runs.RUNS)
     )
     found = computed(
-        fresh.select("node", "clip_id", "clip_signal_set")
+        fresh.frame.select("node", "clip_id", "clip_signal_set")
         .join(measured, ["clip_id", "clip_signal_set"], "left")
         .select("node", clip_runs.RUNS)
     )

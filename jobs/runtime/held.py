@@ -23,6 +23,10 @@ class Held:
     rows: int
     said: Mapping[str, Any]
 
+    def within(self, key: str) -> Column:
+        """A condition on other rows, as `tables.within`, of a frame held with its `span`."""
+        return F.col(key).between(self.said["least"], self.said["greatest"])
+
 
 def computed(frame: DataFrame) -> DataFrame:
     """The frame's rows as they are now, on the disks of executors.
@@ -31,6 +35,11 @@ def computed(frame: DataFrame) -> DataFrame:
     executor of 700 MB (exit 52, `make bench-components`).
     """
     return frame.localCheckpoint(storageLevel=StorageLevel.DISK_ONLY)
+
+
+def span(key: str) -> dict[str, Column]:
+    """Aggregates for `held`: the least and the greatest of a key."""
+    return {"least": F.min(key), "greatest": F.max(key)}
 
 
 def held(frame: DataFrame, **aggregates: Column) -> Held:

@@ -46,7 +46,7 @@ def lookup(
     schema = StructType([contract(table).SCHEMA[name] for name in (key, *columns)])
     count = warehouse.file_count(table)
     if not count:
-        return warehouse.spark.createDataFrame([], schema)
+        return warehouse.empty(schema)
     files = _ranges(warehouse, table, key)
     asked = wanted.select(F.col(key).alias("asked")).distinct()
     by_file = (

@@ -165,7 +165,7 @@ class Warehouse:
         if version is not None:
             return reader.option("versionAsOf", version).load(self.path(table))
         if self._is_empty(table):
-            return self._empty(contract(table).SCHEMA)
+            return self.empty(contract(table).SCHEMA)
         return reader.load(self.path(table))
 
     def _is_empty(self, table: str) -> bool:
@@ -173,7 +173,8 @@ class Warehouse:
         checksum = self._snapshot(table).checksumOpt()
         return bool(checksum.isDefined() and not checksum.get().numFiles())
 
-    def _empty(self, schema: T.StructType) -> DataFrame:
+    def empty(self, schema: T.StructType) -> DataFrame:
+        """A frame of these columns without a row, as which Spark knows it."""
         session = self.spark._jsparkSession
         parsed = self._class("org.apache.spark.sql.types.StructType").fromJson(schema.json())
         rows = self._class("java.util.ArrayList")()

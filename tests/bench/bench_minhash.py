@@ -9,8 +9,9 @@ what agrees in a band, from memory, and verifies nothing; it is left out where i
 installed. CPU time is that of all processes of a side; neither start-up nor the writing of the
 texts counts. `recall` is the share of the planted pairs of Jaccard >= 0.7 that end in one cluster.
 
-With `--history` a batch of `--batch` texts is also searched against an index of so many texts whose
-keys are drawn at random, each size in a warehouse of its own, after a batch over none.
+With `--history` a batch of `--batch` texts is also searched where so many came before, each size in
+a process of its own, Java's start and compiler included; all tables that are asked are that large,
+their keys are drawn at random, and their files are compacted.
 """
 
 import argparse
@@ -18,6 +19,8 @@ import importlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +39,16 @@ from jobs.runtime import streams
 from jobs.runtime.config import Config, Dedup, Dump, Spark
 from jobs.runtime.session import session
 from jobs.runtime.tables import Warehouse, conform
-from schemas import batches, duplicates, minhash_index, pairs, samples, shingles
+from schemas import (
+    batches,
+    duplicate_edges,
+    duplicates,
+    exact_index,
+    minhash_index,
+    pairs,
+    samples,
+    shingles,
+)
 from tests.bench import process_kinds
 
 WORDS: Final = 50_000  # of the vocabulary, drawn by Zipf's law
@@ -173,29 +185,82 @@ def timed(work: Callable[[], Any], count: int) -> dict[str, Any]:
     }
 
 
-def with_history(spark: SparkSession, folder: Path, documents: Path, args: Any) -> dict[str, Any]:
-    """A batch against indexes of texts that never were: random keys, in files of 64 MB."""
-    found = {}
-    for history in (0, *args.history):
-        warehouse = filled(spark, folder / str(history), documents)
-        for table in (minhash_index.TABLE, shingles.TABLE):
-            warehouse.create(table)
-        if history:
-            rows = spark.range(history * BANDS[0], numPartitions=max(2, history * 14 // 5_000_000))
-            keys = rows.select(
-                F.xxhash64("id").alias("key"),
-                (F.lit(-1) - F.col("id") % history).alias("node"),
-                F.lit("history").alias("batch"),
-            ).sortWithinPartitions("key")
-            keys.write.format("delta").mode("append").save(warehouse.path(minhash_index.TABLE))
-        said = timed(
-            lambda w=warehouse: streams.run(w, stage.stage(SETTINGS), run_id="b"), args.batch
-        )
-        size = _bytes(warehouse.path(minhash_index.TABLE))
-        said["index_bytes_a_text"] = round(size / (history + args.batch), 1)
-        found[str(history)] = said
-        shutil.rmtree(folder / str(history))
-    return found
+# What each table that the stage asks holds of texts that came before, whose numbers are `id`: table
+# -> by which column its files are sorted, columns.
+_GROWN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    minhash_index.TABLE: (
+        "key",
+        ("-1 - id AS node", "explode(transform(sequence(1, 14), i -> xxhash64(id, i))) AS key"),
+    ),
+    exact_index.TABLE: (
+        "high",
+        (
+            *("-1 - id AS node", "-1 - id AS survivor", "NULL AS score"),
+            *("'exact_text' AS kind", "xxhash64(id) AS high", "id AS low"),
+        ),
+    ),
+    shingles.TABLE: ("node", ("-1 - id AS node", "unhex(repeat('00', 1200)) AS shingles")),
+    duplicates.TABLE: (
+        "ingest_ordinal",
+        (
+            *(
+                "-1 - id AS node",
+                "-1 - id AS ingest_ordinal",
+                "lpad(hex(id), 32, '0') AS sample_id",
+            ),
+            *("sample_id AS representative_id", "sample_id AS cluster_id", "1 AS similarity"),
+            *("explode(array('exact_text', 'minhash')) AS kind", "false AS is_duplicate"),
+            *("0 AS revision", "current_timestamp() AS decided_at", "'run' AS run_id"),
+        ),
+    ),
+    duplicate_edges.TABLE: (
+        "cluster",
+        (
+            *("'minhash' AS kind", "-2 - 5 * id AS a", "-1 - 5 * id AS b", "0.9 AS similarity"),
+            *("NULL AS a_score", "NULL AS b_score", "-2 - 5 * id AS cluster", "true AS is_forest"),
+            *("0 AS revision", "current_timestamp() AS linked_at", "'run' AS run_id"),
+        ),
+    ),
+}
+_LINKED: Final = 5  # of so many texts one has a link
+_FILE_TEXTS: Final = 250_000  # of a compacted file
+
+
+def grown(folder: Path, documents: Path, history: int, batch: int) -> dict[str, Any]:
+    """A batch of the stage where so many texts came before: keys drawn at random, files sorted."""
+    spark = _session(folder)
+    warehouse = filled(spark, folder / "w", documents)
+    for table, (order, columns) in _GROWN.items():
+        warehouse.create(table)
+        count = history // _LINKED if table == duplicate_edges.TABLE else history
+        if count:
+            ids = spark.range(count, numPartitions=-(-count // _FILE_TEXTS))
+            rows = conform(ids.selectExpr(*columns, "'history' AS batch"), table)
+            rows = rows.sortWithinPartitions(order)
+            rows.write.format("delta").mode("append").save(warehouse.path(table))
+    said = timed(lambda: streams.run(warehouse, stage.stage(SETTINGS), run_id="bench"), batch)
+    size = _bytes(warehouse.path(minhash_index.TABLE))
+    spark.stop()
+    return {**said, "index_bytes_a_text": round(size / (history + batch), 1)}
+
+
+def _session(folder: Path) -> SparkSession:
+    config = Config(
+        warehouse=str(folder / "w"),
+        dumps=(Dump(name="none", path=str(folder)),),
+        spark=Spark(master="local[2]", driver_memory="4g"),
+    )
+    return session(config, app="bench")
+
+
+def with_history(folder: Path, history: int, batch: int) -> dict[str, Any]:
+    """`grown` in a process of its own."""
+    command = [sys.executable, __file__, "--grown", str(history), "--batch", str(batch)]
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        shutil.copy(folder / "batch.parquet", place)
+        done = subprocess.run([*command, "--folder", place], stdout=subprocess.PIPE, check=True)
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
 
 
 def _bytes(folder: str) -> int:
@@ -209,12 +274,53 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--batch", type=int, default=20_000)
     parser.add_argument("--history", type=int, nargs="*", default=[])
+    parser.add_argument("--repeats", type=int, default=1, help="of each size of history")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--grown", type=int, help="only a batch after so many texts")
+    parser.add_argument("--folder", type=Path, help="where --grown finds its batch")
     args = parser.parse_args()
-    documents, copies = texts(args.texts, args.seed)
+    if args.grown is not None:
+        print(json.dumps(grown(args.folder, args.folder / "batch.parquet", args.grown, args.batch)))
+        return
+    documents, copies = texts(max(args.texts, args.batch), args.seed)
+    figures: dict[str, Any] = {"texts": args.texts}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part, count in (("all", args.texts), ("batch", args.batch)):
+            _write(folder / f"{part}.parquet", documents[:count])
+        if args.turns:
+            figures |= compared(folder, documents[: args.texts], copies, args.turns)
+        figures["history"] = [
+            {"texts_before": history, **with_history(folder, history, args.batch)}
+            for _ in range(args.repeats)
+            for history in args.history
+        ]
+    print(json.dumps(figures, indent=2))
+
+
+def _write(file: Path, documents: Sequence[str]) -> None:
+    count = len(documents)
+    table = pa.table(
+        {
+            "ingest_ordinal": pa.array(range(count), pa.int64()),
+            "caption": documents,
+            "sample_id": [f"{i:032x}" for i in range(count)],
+            "text_sha256": [f"{i:064x}" for i in range(count)],
+            "media_sha256": [f"{i:064x}" for i in range(count)],
+        }
+    )
+    pq.write_table(table, file, row_group_size=5_000)
+
+
+def compared(
+    folder: Path, documents: Sequence[str], copies: Sequence[tuple[int, int]], turns: int
+) -> dict[str, Any]:
+    """All texts by each peer and, turn after turn, by the stage."""
+    count, figures = len(documents), dict[str, Any]()
+    copies = [(a, b) for a, b in copies if b < count]
     sets = {place: set(shingled(documents[place])) for pair in copies for place in pair}
     near = [(a, b) for a, b in copies if len(sets[a] & sets[b]) >= 0.7 * len(sets[a] | sets[b])]
-    figures: dict[str, Any] = {"texts": args.texts, "near_pairs": len(near)}
+    figures["near_pairs"] = len(near)
     for name, signed in (("rensa", by_rensa), ("datasketch", by_datasketch)):
         try:
             package = importlib.import_module(name)
@@ -222,43 +328,21 @@ def main() -> None:
             continue
         clusters: dict[int, int] = {}
         figures[name] = timed(
-            lambda s=signed, p=package, c=clusters: c.update(united(s(p, documents))), args.texts
+            lambda s=signed, p=package, c=clusters: c.update(united(s(p, documents))), count
         ) | {"recall": round(recall(clusters, near), 4)}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        spark = session(
-            Config(
-                warehouse=str(folder / "w"),
-                dumps=(Dump(name="none", path=name),),
-                spark=Spark(master="local[2]", driver_memory="4g"),
-            ),
-            app="bench",
-        )
-        for part, count in (("all", args.texts), ("batch", args.batch)):
-            table = pa.table(
-                {
-                    "ingest_ordinal": pa.array(range(count), pa.int64()),
-                    "caption": documents[:count],
-                    "sample_id": [f"{i:032x}" for i in range(count)],
-                    "text_sha256": [f"{i:064x}" for i in range(count)],
-                    "media_sha256": [f"{i:064x}" for i in range(count)],
-                }
-            )
-            pq.write_table(table, folder / f"{part}.parquet", row_group_size=5_000)
-        for number in range(args.turns):
-            where = folder / f"turn{number}"
-            figures[f"sluice_{number}"] = turn(spark, where, folder / "all.parquet", args.texts)
-        held = Warehouse(spark, str(where)).current(duplicates.TABLE).where("kind = 'minhash'")
-        named = {row[0]: row[1] for row in held.select("ingest_ordinal", "cluster_id").collect()}
-        figures[f"sluice_{number}"]["recall"] = round(recall(named, near), 4)
-        figures[f"sluice_{number}"]["bytes_a_text"] = {
-            table: round(_bytes(f"{where}/{table.replace('.', '/')}") / args.texts, 1)
-            for table in (minhash_index.TABLE, shingles.TABLE, duplicates.TABLE)
-        }
-        if args.history:
-            figures["history"] = with_history(spark, folder, folder / "batch.parquet", args)
-        spark.stop()
-    print(json.dumps(figures, indent=2))
+    spark = _session(folder)
+    for number in range(turns):
+        where = folder / f"turn{number}"
+        figures[f"sluice_{number}"] = turn(spark, where, folder / "all.parquet", count)
+    held = Warehouse(spark, str(where)).current(duplicates.TABLE).where("kind = 'minhash'")
+    named = {row[0]: row[1] for row in held.select("ingest_ordinal", "cluster_id").collect()}
+    figures[f"sluice_{number}"]["recall"] = round(recall(named, near), 4)
+    figures[f"sluice_{number}"]["bytes_a_text"] = {
+        table: round(_bytes(f"{where}/{table.replace('.', '/')}") / count, 1)
+        for table in (minhash_index.TABLE, shingles.TABLE, duplicates.TABLE)
+    }
+    spark.stop()
+    return figures
 
 
 if __name__ == "__main__":

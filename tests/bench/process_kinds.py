@@ -19,6 +19,7 @@ _MARKS: Final = {
     "org.apache.spark.deploy.master.Master": CLUSTER_JVMS,
     "org.apache.spark.deploy.worker.Worker": CLUSTER_JVMS,
     "pyspark.daemon": PYTHON_WORKERS,
+    "jobs.runtime.worker_daemon": PYTHON_WORKERS,
 }
 
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udfs.same_key import pairs_of_keys
+from udfs.same_key import in_order, pairs_of_keys
 
 ROWS = st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 40), st.booleans()), max_size=60)
 
@@ -16,7 +16,7 @@ def found(rows: list[tuple[int, int, bool]], crowd: int = 1000) -> set[tuple[int
             strict=True,
         )
     )
-    blocks = pairs_of_keys(key, node, is_fresh, crowd)
+    blocks = pairs_of_keys(*in_order(key, node, is_fresh), crowd)
     return {pair for a, b in blocks for pair in zip(a.tolist(), b.tolist(), strict=True)}
 
 
