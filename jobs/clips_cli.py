@@ -1,4 +1,4 @@
-"""`sluice clips export`."""
+"""`sluice clips export | frames`."""
 
 from typing import Annotated, Final
 
@@ -11,6 +11,13 @@ from jobs.runtime.errors import ConfigError
 # What a command needs of Spark is imported inside it: `--help` must answer at once.
 
 out: Final = Console()
+
+WhereOption = Annotated[
+    str | None, typer.Option(metavar="SQL", help="condition on silver.clips, e.g. 'NOT is_static'")
+]
+RecipeOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="the clips of gold.NAME, e.g. clips_high_quality")
+]
 
 
 def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Opened) -> None:
@@ -27,14 +34,8 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Ope
     @guard
     def export_(
         folder: Annotated[str, typer.Argument(help="that gets the shards; new, a path or URI")],
-        where: Annotated[
-            str | None,
-            typer.Option(metavar="SQL", help="condition on silver.clips, e.g. 'NOT is_static'"),
-        ] = None,
-        recipe: Annotated[
-            str | None,
-            typer.Option(metavar="NAME", help="the clips of gold.NAME, e.g. clips_high_quality"),
-        ] = None,
+        where: WhereOption = None,
+        recipe: RecipeOption = None,
         how: Annotated[
             str, typer.Option(help="encoded: exactly the clip's frames; copied: not encoded anew")
         ] = "encoded",
@@ -64,3 +65,44 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Ope
         )
         failed = f", {found.failed:,} of them failed" if found.failed else ""
         out.print(f"{found.clips:,} clips in {found.shards:,} shards{failed}: {folder}")
+
+    @group.command("frames")
+    @guard
+    def frames(
+        folder: Annotated[str, typer.Argument(help="that gets the files; new, a path or URI")],
+        query: Annotated[
+            str | None,
+            typer.Option(metavar="TEXT", help="what to show; default: what a video came with"),
+        ] = None,
+        most: Annotated[
+            int | None, typer.Option(help="frames of a video; default: 8 to 32 by its length")
+        ] = None,
+        where: WhereOption = None,
+        recipe: RecipeOption = None,
+        config: ConfigOption = None,
+        overrides: SetOption = None,
+        verbose: VerboseOption = False,
+    ) -> None:
+        """Choose the few key frames that say most of each video, and of a query, into Parquet."""
+        from jobs import choose_frames
+
+        settings = configured(config, overrides)
+        found = choose_frames.run(
+            opened(settings, verbose=verbose),
+            settings,
+            folder,
+            query=query,
+            most=most,
+            where=where,
+            recipe=recipe,
+        )
+        out.print(f"{found.frames:,} frames of {found.videos:,} videos: {folder}")
+        out.print(
+            f"key frames: {found.keyframes:,}, of them like the one before"
+            f" {found.merged_fraction:.0%}"
+        )
+        if found.clip_score is not None:
+            out.print(
+                f"best cosine with what was asked for, mean over videos: {found.clip_score:.3f};"
+                f" of evenly spread frames {found.uniform_clip_score:.3f}"
+            )

@@ -57,13 +57,12 @@ def videos_of(
         NotFound: there are no clips yet, or the recipe has published none.
         ConfigError: Spark cannot make sense of the condition.
     """
-    if recipe is None:
-        found = chosen(warehouse, clips.TABLE, signal_set, where)
-        texts = [F.col("first.caption").alias("caption")]
-    else:
-        kept, signal_set = _published(warehouse, recipe)
-        found = chosen(warehouse, clips.TABLE, signal_set, where).join(kept, "clip_id")
-        texts = [F.col("caption"), F.col("captions")]
+    found = clips_of(warehouse, signal_set, where=where, recipe=recipe)
+    texts = (
+        [F.col("first.caption").alias("caption")]
+        if recipe is None
+        else [F.col("caption"), F.col("captions")]
+    )
     first = (
         warehouse.read(samples.TABLE)
         .join(found.select("media_sha256").distinct(), "media_sha256", "left_semi")
@@ -90,6 +89,19 @@ def videos_of(
         F.to_json(told, {"ignoreNullFields": "false"}).alias("told"),
         F.size("clips").alias("clips"),
     )
+
+
+def clips_of(
+    warehouse: Warehouse, signal_set: str, *, where: str | None, recipe: str | None
+) -> DataFrame:
+    """Rows of `silver.clips`; of clips that a recipe keeps, with `caption` and `captions`.
+
+    Args, and what is raised, as of `videos_of`.
+    """
+    if recipe is None:
+        return chosen(warehouse, clips.TABLE, signal_set, where)
+    kept, signal_set = _published(warehouse, recipe)
+    return chosen(warehouse, clips.TABLE, signal_set, where).join(kept, "clip_id")
 
 
 def _published(warehouse: Warehouse, recipe: str) -> tuple[DataFrame, str]:
@@ -128,6 +140,18 @@ def _with_later(kept: DataFrame, every: DataFrame, signal_set: str) -> DataFrame
     return joined.withColumn("captions", F.concat("captions", later)).drop("every")
 
 
+def new_folder(folder: str) -> tuple[fs.FileSystem, str]:
+    """Where a folder lies that is to be filled.
+
+    Raises:
+        ConfigError: it holds something.
+    """
+    filesystem, inside = filesystem_of(folder)
+    if filesystem.get_file_info(fs.FileSelector(inside, allow_not_found=True)):
+        raise ConfigError(f"the folder {folder} holds files; allowed a new one; choose another")
+    return filesystem, inside
+
+
 def run(
     warehouse: Warehouse,
     config: Config,
@@ -161,9 +185,7 @@ def run(
     """
     if shard_clips < 1:
         raise ConfigError(f"--shard-clips got {shard_clips}; allowed from 1; change it")
-    filesystem, inside = filesystem_of(folder)
-    if filesystem.get_file_info(fs.FileSelector(inside, allow_not_found=True)):
-        raise ConfigError(f"the folder {folder} holds files; allowed a new one; choose another")
+    filesystem, inside = new_folder(folder)
     of = score_videos.side(config)
     videos = held(
         videos_of(warehouse, of.signal_set, where=where, recipe=recipe), clips=F.sum("clips")

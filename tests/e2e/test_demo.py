@@ -1,14 +1,16 @@
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
 from typer.testing import CliRunner
 
-from jobs import cycle, recipe_diff, why
+from jobs import choose_frames, cycle, recipe_diff, why
 from jobs.__main__ import app
 from jobs.demo import films, footage, truth
 from jobs.runtime.errors import GateFailed
@@ -231,6 +233,26 @@ def test_gold_of_clips_is_what_its_recipe_keeps(demo: Demo) -> None:
         }
         assert published.where("nsfw_score_max IS NULL").isEmpty()
     assert 0 < read("gold.clips_high_quality").count() < read("gold.clips_all").count()
+
+
+def test_few_frames_of_kept_clips_are_chosen_by_what_their_video_came_with(
+    demo: Demo, tmp_path: Path
+) -> None:
+    found = choose_frames.run(
+        demo.plan.warehouse, demo.plan.config, str(tmp_path), most=2, recipe="clips_all"
+    )
+
+    rows = pq.read_table(tmp_path).to_pylist()
+    gold = demo.plan.warehouse.read("gold.clips_all")
+    kept = {(row.media_sha256, row.clip_id) for row in gold.collect()}
+    assert {(row["video_sha256"], row["clip_id"]) for row in rows} <= kept
+    of_video = Counter(row["video_sha256"] for row in rows)
+    assert set(of_video) == {video for video, _ in kept}
+    assert max(of_video.values()) == 2
+    for row in rows:
+        assert hashlib.sha256(row["content"]).hexdigest() == row["media_sha256"]
+        assert row["clip_score"] is not None
+    assert (found.frames, found.videos) == (len(rows), len(of_video))
 
 
 def test_every_batch_adds_up_and_so_does_the_whole(demo: Demo) -> None:
