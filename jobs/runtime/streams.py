@@ -231,9 +231,9 @@ class Batch:
 
     def history(self, table: str) -> DataFrame:
         """Rows of the table as they were before this batch, a killed attempt at it aside."""
-        rows = self.warehouse.read(table)
-        # A condition would have every row's name read and compared.
-        return rows.where(F.col("batch") != self.name) if self.has_appended(table) else rows
+        # Always by name: a frame is of the table as it is when it is computed, which may be after
+        # this batch has appended to it.
+        return self.warehouse.read(table).where(F.col("batch") != self.name)
 
     def written(self, table: str) -> DataFrame:
         """Rows of the table that carry this batch's name, those of a killed attempt included."""

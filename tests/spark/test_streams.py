@@ -67,19 +67,20 @@ def test_a_second_driver_on_a_checkpoint_is_refused(warehouse: Warehouse) -> Non
     assert streams.run(warehouse, stage(), run_id="r1") == 1
 
 
-def test_a_replayed_append_is_skipped(warehouse: Warehouse) -> None:
-    warehouse.create(pairs.TABLE)
-    spark = warehouse.spark
-    batch = Batch(
+def batch_of(warehouse: Warehouse, generation: str) -> Batch:
+    return Batch(
         warehouse=warehouse,
         stage="pair",
         checkpoint="v1",
-        generation="g",
+        generation=generation,
         batch_id=0,
         run_id="r",
-        frame=spark.range(0),
+        frame=warehouse.spark.range(0),
     )
-    row = spark.range(3).select(
+
+
+def append_three(batch: Batch) -> None:
+    row = batch.warehouse.spark.range(3).select(
         F.col("id").cast("string").alias("sample_id"),
         F.col("id").alias("ingest_ordinal"),
         F.lit(0.5).alias("clip_score"),
@@ -89,14 +90,33 @@ def test_a_replayed_append_is_skipped(warehouse: Warehouse) -> None:
             if name.endswith(("sha256", "set"))
         ),
     )
+    batch.append(batch.stamped(row, at="paired_at"), pairs.TABLE)
+
+
+def test_a_replayed_append_is_skipped(warehouse: Warehouse) -> None:
+    warehouse.create(pairs.TABLE)
+    batch = batch_of(warehouse, "g")
 
     for attempt in (batch, replace(batch)):
-        attempt.append(attempt.stamped(row, at="paired_at"), pairs.TABLE)
+        append_three(attempt)
         assert attempt.count_written(pairs.TABLE) == 3
 
     assert warehouse.read(pairs.TABLE).count() == 3
     assert warehouse.version(pairs.TABLE) == 1
     assert batch.written(pairs.TABLE).count() == 3
+
+
+def test_history_has_no_row_of_the_batch_whenever_it_is_computed(warehouse: Warehouse) -> None:
+    warehouse.create(pairs.TABLE)
+    append_three(batch_of(warehouse, "earlier"))
+    batch = batch_of(warehouse, "g")
+    asked_before = batch.history(pairs.TABLE)
+
+    append_three(batch)
+
+    assert asked_before.count() == 3
+    assert batch.history(pairs.TABLE).count() == 3
+    assert replace(batch).history(pairs.TABLE).count() == 3
 
 
 def test_the_ledger_itself_refuses_a_row_that_does_not_add_up(warehouse: Warehouse) -> None:
