@@ -21,9 +21,9 @@ from jobs.runtime import models, sql_functions
 from jobs.runtime.config import Config
 from jobs.runtime.errors import ConfigError, NotFound
 from jobs.runtime.held import held
-from jobs.runtime.models import Scoring
+from jobs.runtime.models import Scoring, Side
 from jobs.runtime.tables import Warehouse
-from schemas import error_classes, image_signals, keyframes, samples, text_signals
+from schemas import error_classes, keyframes, samples
 from udfs.embedding import unpack
 from udfs.frame_selection import budget, select, uniform
 
@@ -39,6 +39,15 @@ _CHOSEN: Final = pa.schema(
         ("keyframes", pa.int64()),
         ("candidates", pa.int64()),
     ]
+)
+_NARROW: Final = (
+    "video_sha256",
+    "clip_id",
+    "frame",
+    "time_ms",
+    "start_ms",
+    "end_ms",
+    "media_sha256",
 )
 _UNIFORM: Final = "uniform"  # what the even choice, which is only logged, has for a reason
 
@@ -104,13 +113,11 @@ def run(
     of_clips = clips_of(warehouse, clip_set, where=where, recipe=recipe)
     spans = of_clips.select("clip_id", "signal_set", "start_ms", "end_ms")
     frames = warehouse.read(keyframes.TABLE).join(spans, ["clip_id", "signal_set"])
-    asked = _own_texts(warehouse, scoring) if query is None else None
-    embedding = None if query is None else _embedded(warehouse, scoring, query)
-    rows = _scored(frames, warehouse, scoring)
-    if asked is None:
-        rows = rows.withColumn("asked", F.lit(embedding).cast("binary"))
+    rows = frames.select(*_NARROW).join(_embedded(warehouse, scoring.images), "media_sha256")
+    if query is None:
+        rows = rows.join(_own_texts(warehouse, scoring), "video_sha256", "left")
     else:
-        rows = rows.join(asked, "video_sha256", "left")
+        rows = rows.withColumn("asked", F.lit(_of_query(warehouse, scoring, query)))
     found = held(
         rows.groupBy("video_sha256").applyInArrow(_choosing(most), from_arrow_schema(_CHOSEN)),
         videos=F.count_if(F.col("keyframes") > 0),
@@ -136,16 +143,11 @@ def run(
     )
 
 
-def _scored(frames: DataFrame, warehouse: Warehouse, scoring: Scoring) -> DataFrame:
-    images = warehouse.read(image_signals.TABLE).where(
-        (F.col("signal_set") == scoring.images.signal_set)
-        & (F.col("status") == error_classes.OK)
-        & F.col("clip_embedding").isNotNull()
-    )
-    narrow = ("video_sha256", "clip_id", "frame", "time_ms", "start_ms", "end_ms", "media_sha256")
-    return frames.select(*narrow).join(
-        images.select("media_sha256", "clip_embedding"), "media_sha256"
-    )
+def _embedded(warehouse: Warehouse, side: Side) -> DataFrame:
+    """What has an embedding: the side's key, `clip_embedding`."""
+    is_ok = F.col("status") == error_classes.OK
+    rows = warehouse.read(side.table).where((F.col("signal_set") == side.signal_set) & is_ok)
+    return rows.where("clip_embedding IS NOT NULL").select(side.key, "clip_embedding")
 
 
 def _own_texts(warehouse: Warehouse, scoring: Scoring) -> DataFrame:
@@ -156,16 +158,11 @@ def _own_texts(warehouse: Warehouse, scoring: Scoring) -> DataFrame:
         .groupBy(F.col("media_sha256").alias("video_sha256"))
         .agg(F.min_by("text_sha256", "ingest_ordinal").alias("text_sha256"))
     )
-    texts = warehouse.read(text_signals.TABLE).where(
-        (F.col("signal_set") == scoring.texts.signal_set)
-        & (F.col("status") == error_classes.OK)
-        & F.col("clip_embedding").isNotNull()
-    )
-    embedded = texts.select("text_sha256", F.col("clip_embedding").alias("asked"))
-    return first.join(embedded, "text_sha256").drop("text_sha256")
+    texts = _embedded(warehouse, scoring.texts).withColumnRenamed("clip_embedding", "asked")
+    return first.join(texts, "text_sha256").drop("text_sha256")
 
 
-def _embedded(warehouse: Warehouse, scoring: Scoring, query: str) -> bytes:
+def _of_query(warehouse: Warehouse, scoring: Scoring, query: str) -> bytes:
     """The query's embedding by the configured CLIP."""
     sql_functions.register(warehouse.spark, scoring)
     embedding = F.call_function(sql_functions.EMBED_TEXT, F.lit(query)).alias("embedding")

@@ -77,17 +77,17 @@ class WorkerFile:
         yield answer({name: [fact] for name, fact in zip(_FACTS.names, facts, strict=True)}, schema)
 
 
-def append(batch: Batch, answers: DataFrame, table: str) -> None:
+def append(batch: Batch, said: DataFrame, table: str) -> None:
     """Put the files that workers have written into the table, unless an earlier attempt did.
 
     Args:
         batch: that the rows of the files name.
-        answers: of the workers, computed, as `answers` says.
+        said: by the workers, computed, with the columns of `answers`.
         table: in whose folder the files lie.
     """
     if batch.has_appended(table):
         return
-    files = answers.where(F.col("file").isNotNull()).select(*_FACTS.names).collect()
+    files = said.where(F.col("file").isNotNull()).select(*_FACTS.names).collect()
     if files:
         batch.append_files(
             {file.file: file.rows for file in files},

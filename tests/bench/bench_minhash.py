@@ -185,44 +185,62 @@ def timed(work: Callable[[], Any], count: int) -> dict[str, Any]:
     }
 
 
+_LINKED: Final = 5  # of so many texts one has a link
 # What each table that the stage asks holds of texts that came before, whose numbers are `id`: table
 # -> by which column its files are sorted, columns.
 _GROWN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     minhash_index.TABLE: (
         "key",
-        ("-1 - id AS node", "explode(transform(sequence(1, 14), i -> xxhash64(id, i))) AS key"),
+        (
+            "-1 - id AS node",
+            f"explode(transform(sequence(1, {BANDS[0]}), i -> xxhash64(id, i))) AS key",
+        ),
     ),
     exact_index.TABLE: (
         "high",
         (
-            *("-1 - id AS node", "-1 - id AS survivor", "NULL AS score"),
-            *("'exact_text' AS kind", "xxhash64(id) AS high", "id AS low"),
+            "-1 - id AS node",
+            "-1 - id AS survivor",
+            "NULL AS score",
+            "'exact_text' AS kind",
+            "xxhash64(id) AS high",
+            "id AS low",
         ),
     ),
     shingles.TABLE: ("node", ("-1 - id AS node", "unhex(repeat('00', 1200)) AS shingles")),
     duplicates.TABLE: (
         "ingest_ordinal",
         (
-            *(
-                "-1 - id AS node",
-                "-1 - id AS ingest_ordinal",
-                "lpad(hex(id), 32, '0') AS sample_id",
-            ),
-            *("sample_id AS representative_id", "sample_id AS cluster_id", "1 AS similarity"),
-            *("explode(array('exact_text', 'minhash')) AS kind", "false AS is_duplicate"),
-            *("0 AS revision", "current_timestamp() AS decided_at", "'run' AS run_id"),
+            "-1 - id AS node",
+            "-1 - id AS ingest_ordinal",
+            "lpad(hex(id), 32, '0') AS sample_id",
+            "sample_id AS representative_id",
+            "sample_id AS cluster_id",
+            "1 AS similarity",
+            "explode(array('exact_text', 'minhash')) AS kind",
+            "false AS is_duplicate",
+            "0 AS revision",
+            "current_timestamp() AS decided_at",
+            "'run' AS run_id",
         ),
     ),
     duplicate_edges.TABLE: (
         "cluster",
         (
-            *("'minhash' AS kind", "-2 - 5 * id AS a", "-1 - 5 * id AS b", "0.9 AS similarity"),
-            *("NULL AS a_score", "NULL AS b_score", "-2 - 5 * id AS cluster", "true AS is_forest"),
-            *("0 AS revision", "current_timestamp() AS linked_at", "'run' AS run_id"),
+            "'minhash' AS kind",
+            f"-2 - {_LINKED} * id AS a",
+            f"-1 - {_LINKED} * id AS b",
+            "0.9 AS similarity",
+            "NULL AS a_score",
+            "NULL AS b_score",
+            f"-2 - {_LINKED} * id AS cluster",
+            "true AS is_forest",
+            "0 AS revision",
+            "current_timestamp() AS linked_at",
+            "'run' AS run_id",
         ),
     ),
 }
-_LINKED: Final = 5  # of so many texts one has a link
 _FILE_TEXTS: Final = 250_000  # of a compacted file
 
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -14,7 +13,7 @@ from jobs.runtime.session import session
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse
 from schemas.duplicate_kinds import SAMPLE_KINDS
-from tests.faults.driver import Point, after, before, between_data_and_commit
+from tests.faults.driver import Point, after, before, between_data_and_commit, of
 
 SETTINGS: Final = Dedup(kinds=SAMPLE_KINDS)
 
@@ -24,44 +23,42 @@ def search(warehouse: Warehouse, run_id: str) -> int:
     return streams.run(warehouse, replace(stage.stage(SETTINGS), max_files=1), run_id=run_id)
 
 
-def _rows(table: str, batch_id: int) -> Callable[..., bool]:
-    return lambda batch, _, to: (to, batch.batch_id) == (table, batch_id)
-
-
-def _files(table: str, batch_id: int) -> Callable[..., bool]:
-    return lambda batch, _, to, **_ranges: (to, batch.batch_id) == (table, batch_id)
-
-
 # Of the first batch, which finds no history, and of the second.
 POINTS: Final[dict[str, Point]] = {
     "rules are written and nothing compared": after(schemes, "hold", lambda *_: True),
     "contents are compared and not indexed": before(
-        Batch, "append", _rows("silver.exact_index", 1)
+        Batch, "append", of(stage.NAME, "silver.exact_index", 1)
     ),
-    "contents are indexed and hashes not": before(Batch, "append", _rows("silver.phash_index", 1)),
+    "contents are indexed and hashes not": before(
+        Batch, "append", of(stage.NAME, "silver.phash_index", 1)
+    ),
     "data files of hashes are written and not committed": between_data_and_commit(
-        "dedup", "silver.phash_index", 0
+        stage.NAME, "silver.phash_index", 0
     ),
     "shingles are written and not committed": before(
-        Batch, "append_files", _files("silver.shingles", 1)
+        Batch, "append_files", of(stage.NAME, "silver.shingles", 1)
     ),
     "shingles are committed and keys not": before(
-        Batch, "append_files", _files("silver.minhash_index", 1)
+        Batch, "append_files", of(stage.NAME, "silver.minhash_index", 1)
     ),
     "keys are committed and candidates not verified": after(
-        Batch, "append_files", _files("silver.minhash_index", 0)
+        Batch, "append_files", of(stage.NAME, "silver.minhash_index", 0)
     ),
     "centroids are stored and codes not": before(
-        Batch, "append", _rows("silver.semantic_index", 0)
+        Batch, "append", of(stage.NAME, "silver.semantic_index", 0)
     ),
     "codes are committed and vectors not": before(
-        Batch, "append", _rows("silver.semantic_vectors", 1)
+        Batch, "append", of(stage.NAME, "silver.semantic_vectors", 1)
     ),
     "all is indexed and links not committed": before(
-        Batch, "append", _rows("silver.duplicate_edges", 1)
+        Batch, "append", of(stage.NAME, "silver.duplicate_edges", 1)
     ),
-    "links are committed and verdicts not": before(Batch, "append", _rows("silver.duplicates", 1)),
-    "verdicts are committed and the ledger not": before(Batch, "append", _rows("ops.batches", 1)),
+    "links are committed and verdicts not": before(
+        Batch, "append", of(stage.NAME, "silver.duplicates", 1)
+    ),
+    "verdicts are committed and the ledger not": before(
+        Batch, "append", of(stage.NAME, "ops.batches", 1)
+    ),
     "the ledger is written and the next batch not begun": after(
         streams, "process", lambda batch, _work: batch.batch_id == 0
     ),

@@ -111,7 +111,7 @@ def _deadly(score: scoring.Score) -> scoring.Score:
     return operator
 
 
-def _of(stage: str, table: str, batch_id: int = 0) -> Callable[..., bool]:
+def of(stage: str, table: str, batch_id: int = 0) -> Callable[..., bool]:
     """Condition on `Batch.append`."""
     return lambda batch, _, to: (batch.stage, to, batch.batch_id) == (stage, table, batch_id)
 
@@ -136,7 +136,7 @@ POINTS: Final[dict[str, tuple[str, Point]]] = {
     ),
     "media are committed and samples not": (
         "ingest",
-        before(Batch, "append", _of("ingest", "bronze.samples", 1)),
+        before(Batch, "append", of("ingest", "bronze.samples", 1)),
     ),
     "data files are written and not committed": (
         "ingest",
@@ -149,7 +149,7 @@ POINTS: Final[dict[str, tuple[str, Point]]] = {
     "a video is being decoded": ("score_videos", inside_the_operator(score_videos)),
     "a video is decoded and nothing committed": (
         "score_videos",
-        before(Batch, "append", _of("score_videos", "silver.clips")),
+        before(Batch, "append", of("score_videos", "silver.clips")),
     ),
     "data files of clips are written and not committed": (
         "score_videos",
@@ -157,28 +157,28 @@ POINTS: Final[dict[str, tuple[str, Point]]] = {
     ),
     "clips are committed and key frames not": (
         "score_videos",
-        before(Batch, "append", _of("score_videos", "silver.keyframes")),
+        before(Batch, "append", of("score_videos", "silver.keyframes")),
     ),
     "clips are committed and their videos not": (
         "score_videos",
-        before(Batch, "append", _of("score_videos", "silver.video_signals")),
+        before(Batch, "append", of("score_videos", "silver.video_signals")),
     ),
     "videos are committed and the ledger not": (
         "score_videos",
-        before(Batch, "append", _of("score_videos", "ops.batches")),
+        before(Batch, "append", of("score_videos", "ops.batches")),
     ),
     "images are being scored": ("score_images", inside_the_operator(score_images)),
     "key frames are scored and the ledger not written": (
         "score_keyframes",
-        before(Batch, "append", _of("score_keyframes", "ops.batches")),
+        before(Batch, "append", of("score_keyframes", "ops.batches")),
     ),
     "clips are paired and the ledger not written": (
         "pair_clips",
-        before(Batch, "append", _of("pair_clips", "ops.batches")),
+        before(Batch, "append", of("pair_clips", "ops.batches")),
     ),
     "hashes of clips are indexed and verdicts not committed": (
         "dedup_clips",
-        before(Batch, "append", _of("dedup_clips", "silver.duplicates")),
+        before(Batch, "append", of("dedup_clips", "silver.duplicates")),
     ),
     "the ledger of clips' verdicts is written and the checkpoint not": (
         "dedup_clips",
@@ -186,15 +186,15 @@ POINTS: Final[dict[str, tuple[str, Point]]] = {
     ),
     "clips are decided on and the ledger not written": (
         "curate_clips",
-        before(Batch, "append", _of("curate_clips", "ops.batches")),
+        before(Batch, "append", of("curate_clips", "ops.batches")),
     ),
     "gold of clips is committed and the ledger not": (
         "publish_clips",
-        before(Batch, "append", _of("publish_clips", "ops.batches")),
+        before(Batch, "append", of("publish_clips", "ops.batches")),
     ),
     "pairs are committed and quarantine not": (
         "pair",
-        before(Batch, "append", _of("pair", "ops.quarantine")),
+        before(Batch, "append", of("pair", "ops.quarantine")),
     ),
     "the ledger is written and the checkpoint not": (
         "dedup",
@@ -206,7 +206,7 @@ POINTS: Final[dict[str, tuple[str, Point]]] = {
     ),
     "gold is committed and the ledger not": (
         "publish",
-        before(Batch, "append", _of("publish", "ops.batches")),
+        before(Batch, "append", of("publish", "ops.batches")),
     ),
 }
 
