@@ -508,7 +508,7 @@ def report(
 
 models_cli.add_to(models_app, _command, _config)
 benchmarks_cli.add_to(bench_app, _command, _config)
-duplicates_cli.add_to(duplicates_app, _command, _config, _warehouse)
+duplicates_cli.add_to(duplicates_app, _command, _config, _warehouse, _plan)
 clips_cli.add_to(clips_app, _command, _config, _warehouse)
 captions_cli.add_to(captions_app, _command, _config, _warehouse)
 review_cli.add_to(review_app, _command, _config, _plan, _require_tables)

@@ -27,6 +27,7 @@ from jobs import (
     score_videos,
 )
 from jobs.dedup import clips as dedup_clips
+from jobs.dedup import rebuild as dedup_rebuild
 from jobs.dedup import stage as dedup
 from jobs.fetch import stage as fetch
 from jobs.judged import Judged
@@ -350,6 +351,27 @@ def run_alone(planned: Plan, *names: str) -> None:
     with _tracked(planned, f"stage {' '.join(names)}") as run:
         for name in names:
             run_stage(planned, name, run_id=run.run_id)
+
+
+def rebuild(planned: Plan, kinds: Sequence[str]) -> int:
+    """Find duplicates anew, as a run of its own; nothing is decided by them yet.
+
+    Args:
+        planned: by whose rules.
+        kinds: of duplicates, as `jobs.dedup.rebuild.chosen` gives them.
+
+    Returns:
+        how many verdicts came out otherwise than before.
+
+    Raises:
+        CheckpointBusy: a live driver works on the warehouse.
+    """
+    with _tracked(planned, " ".join(("duplicates rebuild", *kinds))) as run:
+        dedup_rebuild.begin(planned.warehouse, kinds, run_id=run.run_id)
+        for name in (dedup.NAME, dedup_clips.NAME):
+            run_stage(planned, name, run_id=run.run_id)
+        verdicts = planned.warehouse.read(duplicates.TABLE)
+        return verdicts.where((F.col("run_id") == run.run_id) & (F.col("revision") > 0)).count()
 
 
 def backfill(config: Config, spark: SparkSession, names: Sequence[str]) -> Plan:

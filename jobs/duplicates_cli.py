@@ -1,4 +1,4 @@
-"""`sluice duplicates show | list`."""
+"""`sluice duplicates show | list | rebuild`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jobs.options import ConfigOption, Configured, Guard, Opened, VerboseOption
+from jobs.options import ConfigOption, Configured, Guard, Opened, SetOption, VerboseOption
 from jobs.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ KindOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="one object a line")]
 
 
-def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Opened) -> None:
+def add_to(
+    group: typer.Typer, guard: Guard, configured: Configured, opened: Opened, planned: Opened
+) -> None:
     """Put the commands into a group.
 
     Args:
@@ -36,6 +38,7 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Ope
         guard: turns our errors into one line and their exit code.
         configured: gives the configuration of a file and some overrides.
         opened: gives the tables of a configuration.
+        planned: gives the plan of a configuration.
     """
 
     @group.command()
@@ -114,6 +117,36 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Ope
             out.print(f"no cluster of {min_size} samples or more")
             return
         out.print(_clusters(rows))
+
+    @group.command()
+    @guard
+    def rebuild(
+        kinds: Annotated[
+            list[str] | None,
+            typer.Argument(metavar="[KIND]...", help="phash, minhash, semantic, video; none: all"),
+        ] = None,
+        is_dry: Annotated[
+            bool, typer.Option("--dry-run", help="say what would be emptied, change nothing")
+        ] = False,
+        config: ConfigOption = None,
+        overrides: SetOption = None,
+        verbose: VerboseOption = False,
+    ) -> None:
+        """Find duplicates anew by the rules that are set: no signal is computed again."""
+        from jobs.dedup import rebuild as anew
+
+        asked = anew.chosen(kinds or ())
+        settings = configured(config, overrides)
+        if is_dry:
+            for emptied in anew.look(opened(settings, verbose=verbose), asked):
+                out.print(f"{emptied.table}: {emptied.rows:,} rows would be found anew")
+            out.print("nothing was done (--dry-run)")
+            return
+        plan = planned(settings, verbose=verbose)
+        from jobs import cycle
+
+        changed = cycle.rebuild(plan, asked)
+        out.print(f"{changed:,} verdicts came out otherwise; `sluice run` decides by them")
 
 
 def _members(cluster: "Cluster", asked: str) -> Table:

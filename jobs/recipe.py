@@ -261,7 +261,8 @@ def require_searches(recipe: Recipe, searched: Dedup) -> None:
         if rule.below is not None and rule.below < least:
             raise ConfigError(
                 f"rule {rule.name} got {BELOW} {rule.below:g}; allowed {least:g} to 1: less similar"
-                f" ones were not looked for; in a new warehouse set dedup.{kind} looser"
+                f" ones were not looked for; set dedup.{kind} looser, then"
+                f" `sluice duplicates rebuild {kind}`"
             )
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import itertools
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +16,21 @@ from jobs.dedup import stage
 from jobs.runtime import streams
 from jobs.runtime.config import Dedup
 from jobs.runtime.streams import Batch
-from jobs.runtime.tables import Warehouse
-from schemas import batches, duplicates, image_signals, pairs, samples, text_signals
+from jobs.runtime.tables import Warehouse, contract
+from schemas import (
+    batches,
+    duplicate_edges,
+    duplicates,
+    exact_index,
+    image_signals,
+    minhash_index,
+    pairs,
+    phash_index,
+    samples,
+    semantic_vectors,
+    shingles,
+    text_signals,
+)
 from tests.told_rows import append
 from udfs.embedding import pack, unit
 from udfs.identity import digest
@@ -148,6 +163,31 @@ def of_all_kinds(seed: int) -> list[Item]:
             )
         )
     return made
+
+
+def held(tables: DedupWarehouse) -> dict[str, Counter[str]]:
+    """What holds: newest rows, whatever their number; links of the forest; the indexes."""
+    warehouse, found = tables.warehouse, {}
+    for table in (
+        duplicates.TABLE,
+        duplicate_edges.TABLE,
+        exact_index.TABLE,
+        phash_index.TABLE,
+        minhash_index.TABLE,
+        shingles.TABLE,
+        semantic_vectors.TABLE,
+    ):
+        if not warehouse.exists(table):
+            continue
+        revised = hasattr(contract(table), "REVISION")
+        rows = warehouse.current(table).drop("revision") if revised else warehouse.read(table)
+        if table == duplicate_edges.TABLE:
+            rows = rows.where("is_forest")
+        rows = rows.drop(*contract(table).VOLATILE)
+        found[table] = Counter(
+            json.dumps(row.asDict(), sort_keys=True, default=repr) for row in rows.collect()
+        )
+    return found
 
 
 def duplicates_of(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

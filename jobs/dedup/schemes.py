@@ -1,8 +1,13 @@
 """By which rules an index was built: kept as properties of its table, and held to."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from functools import reduce
 from typing import Final
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
 
 from jobs.runtime.config import Dedup
 from jobs.runtime.errors import ConfigError
@@ -15,6 +20,8 @@ from udfs.shingles import Shingling
 
 PREFIX: Final = "sluice."
 LEARNED: Final = "learned."  # rules that no setting says, but the first batch
+# Of the index that every search has: name of a kind -> when it was begun anew.
+_BEGUN: Final = "begun."
 KEEP: Final = "sluice.dedup.keep"
 
 
@@ -110,5 +117,34 @@ def hold_to(warehouse: Warehouse, table: str, said: Mapping[str, str], prefix: s
         if known.get(name) != said.get(name):
             raise ConfigError(
                 f"dedup got {name.removeprefix(prefix)} {said.get(name)}; {table} was built"
-                f" with {known.get(name)}; set it back; other rules need a warehouse of their own"
+                f" with {known.get(name)}; set it back, or have duplicates found anew:"
+                " `sluice duplicates rebuild`"
             )
+
+
+def forget(warehouse: Warehouse, table: str) -> None:
+    """Take the rules off an index; the next batch writes its own to it."""
+    properties = warehouse.properties(table)
+    rules = [name for name in properties if name.startswith((PREFIX, LEARNED))]
+    warehouse.unset_properties(table, rules)
+
+
+def begin(warehouse: Warehouse, kinds: Collection[str], at: datetime) -> None:
+    """From now on verdicts of these kinds count if they are later than this."""
+    said = {f"{_BEGUN}{kind}": at.isoformat() for kind in kinds}
+    warehouse.set_properties(exact_index.TABLE, said)
+
+
+def is_of_before(warehouse: Warehouse) -> Column | None:
+    """Whether a verdict is older than its kind's search; none where no search was begun anew."""
+    begun = {
+        name.removeprefix(_BEGUN): datetime.fromisoformat(said)
+        for name, said in warehouse.properties(exact_index.TABLE).items()
+        if name.startswith(_BEGUN)
+    }
+    if not begun:
+        return None
+    return reduce(
+        Column.__or__,
+        ((F.col("kind") == kind) & (F.col("decided_at") <= at) for kind, at in begun.items()),
+    )

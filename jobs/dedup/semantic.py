@@ -23,9 +23,10 @@ from jobs.runtime.held import Held, held
 from jobs.runtime.lookup import ROW_GROUP_BYTES, lookup
 from jobs.runtime.session import setting
 from jobs.runtime.streams import Batch
-from jobs.runtime.tables import belonging
+from jobs.runtime.tables import Warehouse, belonging
 from schemas import centroids as centroids_table
 from schemas import image_signals, semantic_index, semantic_vectors
+from schemas import pairs as pairs_table
 from schemas.duplicate_kinds import CONTENT, SEMANTIC
 from udfs import centroids as cells
 from udfs import sign_codes
@@ -79,7 +80,7 @@ def search(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     vectors, model = _embeddings(batch, fresh.frame)
     centroids = stored_centroids.read(warehouse)
     if centroids is None and model is not None:
-        found = train(vectors)
+        found = train(_scored(warehouse, model))
         if found is not None:
             stored_centroids.store(batch, found, model)
             centroids = stored_centroids.read(warehouse)
@@ -137,6 +138,21 @@ def _embeddings(batch: Batch, fresh: DataFrame) -> tuple[DataFrame, str | None]:
             found.said["lacking"],
         )
     return found.frame, model
+
+
+def _scored(warehouse: Warehouse, model: str) -> DataFrame:
+    """`node`, `embedding` of all images that the model has scored for a sample: the node a hash.
+
+    The first batch is a small part of them, and of an index that is begun anew the oldest.
+    """
+    theirs = (F.length("clip_embedding") > 0) & (F.col("clip_model") == F.lit(model))
+    return (
+        warehouse.read(image_signals.TABLE)
+        .where(theirs)
+        .join(warehouse.read(pairs_table.TABLE).select("media_sha256"), "media_sha256", "left_semi")
+        .groupBy(F.xxhash64("media_sha256").alias("node"))
+        .agg(F.max("clip_embedding").alias("embedding"))
+    )
 
 
 def _append_vectors(batch: Batch, vectors: DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""The centroids of the semantic index: found on the first embeddings, then kept."""
+"""The centroids of the semantic index: found when it is begun, then kept."""
 
 import logging
 from typing import Final
@@ -21,7 +21,7 @@ log: Final = logging.getLogger("sluice")
 # long as its assignment (both chosen, by the figures at `centroids_for`).
 _FEW: Final = 100_000
 _MOST_OUTGROWN: Final = 4
-_REBUILD: Final = "search in a new warehouse"
+_REBUILD: Final = "`sluice duplicates rebuild semantic`"
 
 
 def read(warehouse: Warehouse) -> Centroids | None:
@@ -37,7 +37,7 @@ def store(batch: Batch, found: Centroids, clip_model: str) -> None:
     """Keep centroids for good; a batch that was killed after this reads them back.
 
     Args:
-        batch: on whose embeddings they were found.
+        batch: that found them.
         found: the centroids.
         clip_model: sha256 of the network that made the embeddings.
     """

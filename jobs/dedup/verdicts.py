@@ -110,10 +110,11 @@ def _process(batch: Batch, judged: Judged) -> Outcome:
         **{kind: F.col("kind") == kind for kind in judged.kinds},
     )
     known = search.known.said
+    former = search.former.said if search.former else dict.fromkeys(judged.kinds, 0)
     return Outcome(
         rows_in=search.arrived.rows,
         # The kind that lost a verdict shows in the sum.
-        rows_kept=min(written[kind] + known[kind] for kind in judged.kinds),
+        rows_kept=min(written[kind] + known[kind] + former[kind] for kind in judged.kinds),
         rows_reused=min(known[kind] for kind in judged.kinds),
     )
 
@@ -128,7 +129,7 @@ class _Search:
         arrived: columns of the source, one row a sample.
         is_near: whether a row of history is, by its ordinal, one of theirs or between them.
         known: verdicts of earlier batches on them that hold, and how many of each kind.
-        former: of samples that are judged again, the verdicts until now.
+        former: of samples that are judged again, the verdicts until now, likewise.
     """
 
     batch: Batch
@@ -136,7 +137,7 @@ class _Search:
     arrived: Held
     is_near: Column
     known: Held
-    former: DataFrame | None = None
+    former: Held | None = None
 
     @classmethod
     def of(cls, batch: Batch, judged: Judged, asked: DataFrame | None = None) -> "_Search":
@@ -146,12 +147,18 @@ class _Search:
         verdicts = batch.history(duplicates.TABLE).where(is_near)
         verdicts = verdicts.join(arrived.frame.select("sample_id"), "sample_id", "left_semi")
         holding = newest(verdicts, duplicates.TABLE)
-        former = None
+        of_kind = {kind: F.count_if(F.col("kind") == kind) for kind in judged.kinds}
+        former, is_again = None, schemes.is_of_before(batch.warehouse)
         if asked is not None:
-            again, holding = F.broadcast(asked), holding.localCheckpoint()
-            former = holding.join(again, ["kind", "sample_id"], "left_semi")
-            holding = holding.join(again, ["kind", "sample_id"], "left_anti")
-        known = held(holding, **{kind: F.count_if(F.col("kind") == kind) for kind in judged.kinds})
+            is_again = F.lit(False) if is_again is None else is_again
+            named = F.broadcast(asked.select("kind", "sample_id", F.lit(True).alias("is_asked")))
+            holding = holding.join(named, ["kind", "sample_id"], "left")
+            is_again |= F.col("is_asked").isNotNull()
+        if is_again is not None:
+            holding = holding.withColumn("is_again", is_again).localCheckpoint()
+            former = held(holding.where("is_again"), **of_kind)
+            holding = holding.where("NOT is_again")
+        known = held(holding, **of_kind)
         return cls(
             batch=batch,
             judged=judged,
@@ -180,7 +187,7 @@ class _Search:
             self.batch.append(rows, duplicate_edges.TABLE)
         verdicts = self._named(self._united(judged))
         if self.former is not None:
-            changed = held(_superseding(verdicts, self.former))
+            changed = held(_superseding(verdicts, self.former.frame))
             if not changed.rows:
                 return
             verdicts = changed.frame
@@ -238,7 +245,7 @@ class _Search:
 
     def _deposed(self, deposed: DataFrame) -> DataFrame:
         """Verdicts on earlier samples that stood for a content until a better one came."""
-        stood = self._held(deposed.select("ingest_ordinal"))
+        stood = self._stood(deposed.select("ingest_ordinal"))
         return (
             stood.join(deposed, ["kind", "ingest_ordinal"])
             .withColumns(
@@ -321,7 +328,7 @@ class _Search:
             return None
         earlier = self.batch.history(duplicates.TABLE).where(F.col("kind") == kind)
         holders = earlier.join(F.broadcast(nodes.frame), "node", "left_semi")
-        standing = self._held(holders.select("ingest_ordinal")).where(F.col("kind") == kind)
+        standing = self._stood(holders.select("ingest_ordinal")).where(F.col("kind") == kind)
         standing = standing.withColumn("revision", F.col("revision") + 1)
         return _unnamed(near.verdicts(standing, change.nodes, kind))
 
@@ -331,6 +338,13 @@ class _Search:
         table = duplicates.TABLE
         found = lookup(self.batch.warehouse, table, "ingest_ordinal", ordinals, names)
         return newest(found.where(F.col("batch") != self.batch.name), table)
+
+    def _stood(self, ordinals: DataFrame) -> DataFrame:
+        """The same, but those on samples that this batch judges again by itself."""
+        found = self._held(ordinals)
+        if self.former is None:
+            return found
+        return found.join(self.former.frame, ["kind", "sample_id"], "left_anti")
 
     def _named(self, verdicts: DataFrame) -> DataFrame:
         """Name the samples that verdicts speak of by their ordinals."""

@@ -16,7 +16,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,13 @@ log: Final = logging.getLogger("sluice")
 # Delta's own default of files per micro-batch.
 MAX_FILES: Final = 1000
 _CHECKPOINTS: Final = "/_checkpoints/"
+# Acts on a whole warehouse, during which nothing else may be written -> what finishes one.
+TAKEDOWN: Final = "takedown"
+REBUILD: Final = "rebuild"
+_FINISHED_BY: Final = {
+    TAKEDOWN: "the same `sluice takedown` again, or one without a key,",
+    REBUILD: "the same `sluice duplicates rebuild` again",
+}
 USER_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -416,26 +423,38 @@ def exclusive(folder: str) -> Iterator[None]:
     """
     root, _, _ = folder.partition(_CHECKPOINTS)
     with _locked(root + _CHECKPOINTS, fcntl.LOCK_SH), _locked(folder, fcntl.LOCK_EX):
-        if Path(takedown_note(root)).exists():
-            raise CheckpointBusy(
-                f"{root} is in the middle of a takedown that was cut short; the same"
-                " `sluice takedown` again, or one without a key, finishes it"
-            )
+        _refuse_cut_short(root, _FINISHED_BY)
         yield
 
 
-def takedown_note(root: str) -> str:
-    """The file of a warehouse that is there from the beginning of a takedown to its end."""
-    return f"{root}{_CHECKPOINTS}takedown.json"
+def note(root: str, act: str) -> str:
+    """The file of a warehouse that is there from the beginning of an act to its end."""
+    return f"{root}{_CHECKPOINTS}{act}.json"
 
 
-def alone(root: str) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def alone(root: str, act: str) -> Iterator[None]:
     """Hold every checkpoint of a warehouse, those to come as well: nothing else is written.
 
+    Args:
+        root: of the warehouse.
+        act: TAKEDOWN or REBUILD, which keeps a `note` and finishes what was cut short of it.
+
     Raises:
-        CheckpointBusy: a live driver holds one of them.
+        CheckpointBusy: a live driver holds a checkpoint, or another act was cut short.
     """
-    return _locked(root + _CHECKPOINTS, fcntl.LOCK_EX)
+    with _locked(root + _CHECKPOINTS, fcntl.LOCK_EX):
+        _refuse_cut_short(root, [other for other in _FINISHED_BY if other != act])
+        yield
+
+
+def _refuse_cut_short(root: str, acts: Iterable[str]) -> None:
+    for act in acts:
+        if Path(note(root, act)).exists():
+            raise CheckpointBusy(
+                f"{root} is in the middle of a {act} that was cut short; {_FINISHED_BY[act]}"
+                " finishes it"
+            )
 
 
 @contextlib.contextmanager

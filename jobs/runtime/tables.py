@@ -4,7 +4,7 @@ import json
 import time
 import urllib.parse
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
@@ -221,6 +221,12 @@ class Warehouse:
             f"'{_quoted(name)}' = '{_quoted(value)}'" for name, value in properties.items()
         )
         self.spark.sql(f"ALTER TABLE delta.`{self.path(table)}` SET TBLPROPERTIES ({said})")
+
+    def unset_properties(self, table: str, names: Collection[str]) -> None:
+        """Take properties off the table, in a commit of their own; of none, no commit."""
+        if names:
+            said = ", ".join(f"'{_quoted(name)}'" for name in sorted(names))
+            self.spark.sql(f"ALTER TABLE delta.`{self.path(table)}` UNSET TBLPROPERTIES ({said})")
 
     def standing(self) -> DataFrame:
         """Rows of `ops.quarantine` that still stand: those retried since are history."""

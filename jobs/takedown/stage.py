@@ -137,8 +137,8 @@ def run(
         ConfigError: the indexes of duplicates were built by other rules; nothing was done.
         SluiceError: a stage has not seen all of the table that it follows; nothing was done.
     """
-    with streams.alone(warehouse.root):
-        begun = warehouse.read_text(streams.takedown_note(warehouse.root))
+    with streams.alone(warehouse.root, streams.TAKEDOWN):
+        begun = warehouse.read_text(streams.note(warehouse.root, streams.TAKEDOWN))
         if begun is not None:
             _carry_out(warehouse, config, _Note.of_text(begun), run_id)
         warehouse.create(tombstones.TABLE)
@@ -158,7 +158,7 @@ def run(
             passed=passed,
             behind=behind,
         )
-        warehouse.write_text(streams.takedown_note(warehouse.root), note.as_text())
+        warehouse.write_text(streams.note(warehouse.root, streams.TAKEDOWN), note.as_text())
         _carry_out(warehouse, config, note, run_id)
         return found
 
@@ -225,7 +225,7 @@ def _carry_out(warehouse: Warehouse, config: Config, note: _Note, run_id: str) -
         inputs=(tombstones.TABLE,),
         outputs=warehouse.tables(),
     )
-    warehouse.remove(streams.takedown_note(warehouse.root))
+    warehouse.remove(streams.note(warehouse.root, streams.TAKEDOWN))
 
 
 def _take_down(batch: Batch, config: Config, note: _Note) -> Outcome:

@@ -169,7 +169,7 @@ def test_what_a_stage_has_not_seen_and_a_live_driver_are_waited_for(
     with streams.exclusive(str(folder / "dedup" / "any")):
         refused = CliRunner().invoke(app, ["takedown", str(tmp_path / "config.yaml"), SHA256])
         assert refused.exit_code == CheckpointBusy.exit_code
-    with streams.alone(warehouse.root), pytest.raises(CheckpointBusy):
+    with streams.alone(warehouse.root, streams.TAKEDOWN), pytest.raises(CheckpointBusy):
         crawl(spark, tmp_path)
     (progress,) = (folder / "pair").glob("*/progress/seen")
     warehouse.write_text(str(progress), "0")
