@@ -52,6 +52,7 @@ SIGNALS: Final = StructType(
             "64-bit DCT perceptual hash, ImageHash bit order, as a signed integer",
             nullable=True,
         ),
+        field("mirrored_phash", LongType(), "phash of the mirror image, likewise", nullable=True),
         field(
             "sharpness",
             FloatType(),

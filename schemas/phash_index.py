@@ -12,6 +12,12 @@ KEY: Final = ("node",)
 SCHEMA: Final = StructType(
     [
         field("phash", LongType(), "64-bit DCT hash, signed"),
+        field(
+            "mirrored_phash",
+            LongType(),
+            "that of the mirror image; null where mirror images are not looked for",
+            nullable=True,
+        ),
         field("node", LongType(), "ordinal of the first sample that brought the image"),
         field("batch", StringType(), "stage/checkpoint/batch that wrote the row"),
     ]

@@ -55,6 +55,7 @@ class Item:
     caption: str = ""
     url: str | None = None
     phash: int = 0
+    mirrored_phash: int | None = None
     clip_score: float | None = None
     embedding: bytes | None = None
     clip_model: str = "model"
@@ -95,6 +96,7 @@ class DedupWarehouse:
                 "clip_score": item.clip_score,
                 "signal_set": SIGNAL_SET,
                 "phash": item.phash,
+                "mirrored_phash": item.mirrored_phash,
                 "clip_embedding": item.embedding,
                 "clip_dimension": len(item.embedding) // 2 if item.embedding else None,
                 "clip_model": item.clip_model if item.embedding else None,

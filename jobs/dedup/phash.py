@@ -51,23 +51,26 @@ def search(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     Args:
         batch: that brings them.
         fresh: `node`, `media_sha256`.
-        settings: the radius.
+        settings: the radius, and whether mirror images are copies.
 
     Returns:
         as `links`.
     """
-    # The hash does not depend on the networks: any signal set's will do.
+    names = ("phash", *(("mirrored_phash",) if settings.phash.mirrored else ()))
+    # Hashes do not depend on the networks: any signal set's will do.
     hashes = (
         belonging(batch.warehouse.read(image_signals.TABLE), fresh.frame, "media_sha256")
         .groupBy("media_sha256")
-        .agg(F.first("phash", ignorenulls=True).alias("phash"))
+        .agg(*(F.first(name, ignorenulls=True).alias(name) for name in names))
         .where("phash IS NOT NULL")
     )
-    hashed = held(fresh.frame.join(hashes, "media_sha256").select("node", "phash"))
-    index = batch.history(phash_index.TABLE).select("node", "phash")
+    hashed = held(fresh.frame.join(hashes, "media_sha256").select("node", *names))
+    index = batch.history(phash_index.TABLE).select("node", *names)
     found = links(hashed.frame, index, settings.phash.radius)
     if hashed.rows:
         rows = hashed.frame.withColumn("batch", F.lit(batch.name))
+        if not settings.phash.mirrored:
+            rows = rows.withColumn("mirrored_phash", F.lit(None))
         batch.append(rows, phash_index.TABLE, sort_by=("phash",))
     return found
 

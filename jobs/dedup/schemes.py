@@ -34,7 +34,9 @@ def of_samples(settings: Dedup) -> Rules:
     said = {exact_index.TABLE: _of_contents(settings)}
     if PHASH in settings.kinds:
         radius = {"sluice.phash.radius": str(settings.phash.radius)}
-        said[phash_index.TABLE] = {KEEP: settings.keep, **radius}
+        # Not said where it is off: as it was before there was a choice.
+        mirrored = {"sluice.phash.mirrored": "yes"} if settings.phash.mirrored else {}
+        said[phash_index.TABLE] = {KEEP: settings.keep, **radius, **mirrored}
     if MINHASH in settings.kinds:
         said[minhash_index.TABLE] = {KEEP: settings.keep, **minhash(settings).properties()}
     if SEMANTIC in settings.kinds:

@@ -305,6 +305,9 @@ class PHashSearch(Section):
     # Copies that were resized, re-encoded or brightened mostly stay within 3 of 64 bits (measured
     # by the demo dump's own truth); the published default of image tools is 10.
     radius: int = Field(default=3, ge=0, le=10)
+    # Whether a mirror image is a copy, which the signal mirrored_phash must say. Off: of captions
+    # that tell left from right, and of written text, it is none.
+    mirrored: bool = False
 
 
 class MinHashSearch(Section):
@@ -488,6 +491,15 @@ class Config(Section):
         if len(set(names)) < len(names):
             raise ValueError(f"got names {', '.join(names)}; allowed each name once")
         return dumps
+
+    @model_validator(mode="after")
+    def _measures_what_is_compared(self) -> Self:
+        if self.dedup.phash.mirrored and "mirrored_phash" not in self.signals.image:
+            raise ValueError(
+                "got dedup.phash.mirrored without the signal that says what a mirror image looks"
+                " like; add mirrored_phash to signals.image"
+            )
+        return self
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Config:

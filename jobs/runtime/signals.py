@@ -26,6 +26,7 @@ from udfs.faces import Faces
 from udfs.heads import Head
 from udfs.image_signals import ImageSignal
 from udfs.language import Language
+from udfs.mirrored_phash import MirroredPHash
 from udfs.model_file import ModelFile
 from udfs.nsfw import Nsfw
 from udfs.onnx_session import Placement
@@ -104,6 +105,7 @@ class Shelf:
 # A new signal is a file in udfs/ and a line here.
 IMAGE: Final[Mapping[str, Callable[[Shelf], ImageSignal]]] = {
     "phash": lambda _: PHash(),
+    "mirrored_phash": lambda _: MirroredPHash(),
     "dhash": lambda _: DHash(),
     "crop_hash": lambda _: CropHash(),
     "sharpness": lambda _: Sharpness(),

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs.runtime.config import Dedup
+from jobs.runtime.config import Dedup, PHashSearch
+from jobs.runtime.errors import ConfigError
 from tests.dedup_warehouse import DedupWarehouse, Item, duplicates_of, elders, hash_links
 
 KINDS = ("exact_url", "exact_media", "exact_text", "exact_pair", "phash")
@@ -90,6 +91,21 @@ def test_perceptual_verdicts_equal_brute_force_whatever_the_batches(
         )
         for name, row in found.items()
     } == {name: (*told[:3], min(told[3])) for name, told in expected.items()}
+
+
+def test_mirror_images_are_copies_where_that_is_asked(made: Any) -> None:
+    one, other, third = far_apart(3, 9)
+    tables = made(kinds=("exact_media", "phash"), phash=PHashSearch(mirrored=True))
+    tables.arrive(Item(ordinal=0, media="a", phash=one, mirrored_phash=other))
+    tables.arrive(
+        Item(ordinal=1, media="b", phash=flipped(other, 3), mirrored_phash=flipped(one, 5)),
+        Item(ordinal=2, media="c", phash=third, mirrored_phash=third),
+    )
+
+    assert duplicates_of(tables.verdicts("phash")) == {"s00001": "s00000"}
+    tables.settings = Dedup(kinds=("exact_media", "phash"))
+    with pytest.raises(ConfigError, match=r"phash\.mirrored None; .* built with yes"):
+        tables.arrive(Item(ordinal=3, media="d", phash=one))
 
 
 def test_samples_of_one_image_share_its_perceptual_verdict(made: Any) -> None:

@@ -237,3 +237,10 @@ def test_models_of_videos_are_in_use_where_they_are_asked(video, tasks):
     )
 
     assert {"speech", "shots"} & settings.models_in_use().keys() == tasks
+
+
+def test_mirror_images_are_copies_only_where_they_are_measured(load, refusal):
+    asked = "dedup.phash.mirrored=true"
+    assert "add mirrored_phash to signals.image" in refusal(SMALLEST, asked)
+    loaded = load(SMALLEST, asked, "signals.image=[phash, mirrored_phash]")
+    assert loaded.dedup.phash.mirrored
