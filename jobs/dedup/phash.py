@@ -68,7 +68,7 @@ def search(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     found = links(hashed.frame, index, settings.phash.radius)
     if hashed.rows:
         rows = hashed.frame.withColumn("batch", F.lit(batch.name))
-        batch.append(rows, phash_index.TABLE, sort_by=("phash",))
+        batch.append(rows, phash_index.TABLE, sort_by=phash_index.LAYOUT.sorted_by)
     return found
 
 

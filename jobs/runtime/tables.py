@@ -461,16 +461,32 @@ class Warehouse:
                 "stats": json.dumps(stats),
             }
             actions.append({"add": added})
-        self._commit(table, actions)
+        self._log(table).startTransaction().commit(self._actions(actions), self._appending())
 
-    def _commit(self, table: str, actions: Iterable[Mapping[str, Any]]) -> None:
-        """Commit actions, as Delta's protocol writes them, as an append."""
+    def rewriting(self, table: str) -> "Rewriting":
+        """Begin to write files of the table otherwise than they are now.
+
+        Raises:
+            ConfigError: the table has other columns than its contract.
+        """
+        transaction = self._log(table).startTransaction()
+        self._require_contract(table, str(transaction.metadata().schemaString()))
+        return Rewriting(self, transaction)
+
+    def _actions(self, actions: Iterable[Mapping[str, Any]]) -> Any:
+        """What Delta's protocol writes as JSON, for a commit."""
         parse = self._class("org.apache.spark.sql.delta.actions.Action").fromJson
         parsed = self._class("java.util.ArrayList")()
         for action in actions:
             parsed.add(parse(json.dumps(action)))
-        rows = self._class("scala.jdk.javaapi.CollectionConverters").asScala(parsed).toSeq()
-        self._log(table).startTransaction().commit(rows, self._appending())
+        return self._class("scala.jdk.javaapi.CollectionConverters").asScala(parsed).toSeq()
+
+    def _optimizing(self) -> Any:
+        none = self._class("scala.jdk.javaapi.CollectionConverters").asScala(
+            self._class("java.util.ArrayList")()
+        )
+        operation = self._class("org.apache.spark.sql.delta.DeltaOperations$Optimize")
+        return operation(none.toSeq(), none.toSeq(), False, self._none(), False)
 
     def _snapshot(self, table: str) -> Any:
         """The table as it is, as Delta has it."""
@@ -550,6 +566,84 @@ class Warehouse:
             # In the same commit; ALTER TABLE … ADD CONSTRAINT would scan and commit once each.
             builder = builder.property(f"delta.constraints.{name}", condition)
         builder.execute()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFile:
+    """A data file of a table.
+
+    Attributes:
+        path: as Delta's log writes it.
+        size_bytes: as it lies.
+        stats: as Delta's log has them: `numRecords`, `minValues`, `maxValues`, `nullCount`.
+    """
+
+    path: str
+    size_bytes: int
+    stats: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """Files of a table as they were when this began, and a commit in which the same rows lie anew.
+
+    Appends meanwhile are as if they came after. Whatever else changes meanwhile one of the files,
+    or what the table is, makes the commit fail: no row comes back that was deleted.
+    """
+
+    warehouse: Warehouse
+    transaction: Any
+
+    def files(self) -> list[TableFile]:
+        """The files that can be rewritten.
+
+        Without those of which the log does not say how many rows they hold, and those of which
+        deletion vectors hide rows.
+        """
+        entries = DataFrame(self.transaction.snapshot().allFiles().toDF(), self.warehouse.spark)
+        whole = entries.where("deletionVector IS NULL AND stats IS NOT NULL")
+        found = [
+            TableFile(path=row.path, size_bytes=row.size, stats=json.loads(row.stats))
+            for row in whole.select("path", "size", "stats").collect()
+        ]
+        return [file for file in found if "numRecords" in file.stats]
+
+    def commit(self, instead: Sequence[tuple[Sequence[TableFile], TableFile]]) -> None:
+        """Have files take the place of others.
+
+        To streams that follow the table nothing has changed.
+
+        Args:
+            instead: files, and the one that holds their rows.
+
+        Raises:
+            DeltaConcurrentModificationException: the table was changed meanwhile; it is as it was.
+        """
+        now_ms = int(time.time() * 1000)
+        actions: list[dict[str, Any]] = []
+        for former, file in instead:
+            for old in former:
+                removed = {
+                    "path": old.path,
+                    "deletionTimestamp": now_ms,
+                    "dataChange": False,
+                    "extendedFileMetadata": True,
+                    "partitionValues": {},
+                    "size": old.size_bytes,
+                    "stats": json.dumps(old.stats),
+                }
+                actions.append({"remove": removed})
+            added = {
+                "path": file.path,
+                "partitionValues": {},
+                "size": file.size_bytes,
+                "modificationTime": now_ms,
+                "dataChange": False,
+                "stats": json.dumps(file.stats),
+            }
+            actions.append({"add": added})
+        operation = self.warehouse._optimizing()
+        self.transaction.commit(self.warehouse._actions(actions), operation)
 
 
 def _measured(schema: T.StructType) -> str:
