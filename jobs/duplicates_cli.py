@@ -1,4 +1,4 @@
-"""`sluice duplicates show | list`."""
+"""`sluice duplicates show | list | compact`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from jobs.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from jobs.duplicate_clusters import Cluster
+    from jobs.runtime.compaction import Compacted
 
 # What a command needs of Spark is imported inside it: `--help` must answer at once.
 
@@ -114,6 +115,43 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured, opened: Ope
             out.print(f"no cluster of {min_size} samples or more")
             return
         out.print(_clusters(rows))
+
+    @group.command()
+    @guard
+    def compact(
+        is_dry: Annotated[
+            bool, typer.Option("--dry-run", help="say what would be merged, change nothing")
+        ] = False,
+        config: ConfigOption = None,
+        as_json: JsonOption = False,
+        verbose: VerboseOption = False,
+    ) -> None:
+        """Merge small files of the tables that a search asks; each cycle does, where it is due."""
+        warehouse = opened(configured(config, None), verbose=verbose)
+        from jobs.runtime import compaction
+
+        found = compaction.due(warehouse) if is_dry else compaction.compact(warehouse)
+        if as_json:
+            import json
+            from dataclasses import asdict
+
+            for merged in found:
+                typer.echo(json.dumps(asdict(merged)))
+            return
+        for merged in found:
+            out.print(
+                f"{merged.table}: {merged.merged:,} of {merged.files:,} files"
+                f" {'would become' if is_dry else 'became'} {merged.into:,},"
+                f" {merged.rows:,} rows, {_bytes(merged)}",
+                soft_wrap=True,
+            )
+        if not found:
+            out.print("no table has enough small files to merge")
+
+
+def _bytes(merged: "Compacted") -> str:
+    said = f"{merged.bytes_before:,} bytes"
+    return said if merged.bytes_after is None else f"{said} -> {merged.bytes_after:,}"
 
 
 def _members(cluster: "Cluster", asked: str) -> Table:

@@ -2,8 +2,8 @@
 
 Each batch adds a file a task. Files of about one size are merged (`udfs.size_tiers`), each new file
 by one worker, in the order that the table's layout says. No row changes, and no reader notices: a
-file is there before the commit that names it, those that it takes the place of stay until
-`_KEPT` is over. A kill leaves a file that no version names.
+file is there before the commit that names it, and those that it takes the place of stay for a week.
+A kill leaves a file that no version names; it goes with them.
 """
 
 import logging
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from delta.exceptions import DeltaConcurrentModificationException
 from pyspark.sql import types as T
@@ -29,6 +30,9 @@ log: Final = logging.getLogger("sluice")
 
 # `silver.duplicates` is not among them, though it is looked up: streams follow it.
 TABLES: Final = tuple(table for table, module in CONTRACTS.items() if hasattr(module, "LAYOUT"))
+# How long files stay that nobody may be reading any more. Delta's own default,
+# `delta.deletedFileRetentionDuration`.
+_KEPT_S: Final = 7 * 24 * 3600.0
 # No row takes less in memory: each has a node. Files that shrink well count as if they did not.
 _ROW_BYTES: Final = 8
 
@@ -87,11 +91,14 @@ def compact(warehouse: Warehouse, tables: Sequence[str] = TABLES) -> list[Compac
         SluiceError: files hold other rows than the log says; the table is as it was.
     """
     with streams.exclusive(f"{warehouse.root}/_checkpoints/compaction"):
-        done = []
+        done: list[Compacted] = []
         for table in _large(warehouse, tables):
             # Again while files shrink, so that the same once more finds nothing.
+            before = len(done)
             while (compacted := _compact(warehouse, table)) is not None:
                 done.append(compacted)
+            if len(done) > before:
+                warehouse.vacuum(table, kept_s=_KEPT_S)
         return done
 
 
@@ -258,7 +265,9 @@ def _sorted(folder: str, paths: Sequence[str], schema: pa.Schema, layout: Layout
         ) as file:
             tables.append(file.read(columns=schema.names).select(schema.names).cast(compact))
     rows = pa.concat_tables(tables).unify_dictionaries()
-    return rows.sort_by([(name, "ascending") for name in layout.sorted_by])
+    # Arrow does not order by a dictionary.
+    keys = pa.table({name: rows[name].cast(schema.field(name).type) for name in layout.sorted_by})
+    return rows.take(pc.sort_indices(keys, [(name, "ascending") for name in layout.sorted_by]))
 
 
 def _write(rows: pa.Table, folder: str, name: str, layout: Layout) -> dict[str, int]:

@@ -372,20 +372,32 @@ class Warehouse:
         ):
             DeltaTable.forPath(self.spark, self.path(table)).delete(condition)
 
-    def vacuum(self, table: str) -> None:
+    def vacuum(self, table: str, *, kept_s: float = 0.0) -> None:
         """Remove the data files that are not of the table's newest version.
 
-        Nobody may be reading an older version, or writing. Delta's own VACUUM lists each folder by
-        as many tasks as `spark.sql.sources.parallelPartitionDiscovery.parallelism` says, 10,000.
+        Nobody may be reading an older version, or writing, unless `kept_s` is longer than that
+        takes. Delta's own VACUUM lists each folder by as many tasks as
+        `spark.sql.sources.parallelPartitionDiscovery.parallelism` says, 10,000.
+
+        Args:
+            table: its name.
+            kept_s: files that were written, or of the newest version, within so many seconds stay.
         """
         folder, files = self._file(self.path(table))
-        places = [status.getPath() for status in files.listStatus(folder)]
+        since_ms = int((time.time() - kept_s) * 1000)
         lying = {
-            name: place for place in places if (name := str(place.getName())).endswith(".parquet")
+            name: status.getPath()
+            for status in files.listStatus(folder)
+            if (name := str(status.getPath().getName())).endswith(".parquet")
+            and not (kept_s and status.getModificationTime() >= since_ms)
         }
-        if len(lying) == self.file_count(table):
+        if not lying or (not kept_s and len(lying) == self.file_count(table)):
             return
         named = {urllib.parse.unquote(row.path) for row in self.files(table).collect()}
+        if kept_s:
+            removed = DataFrame(self._snapshot(table).tombstones().toDF(), self.spark)
+            lately = removed.where(F.col("deletionTimestamp") >= since_ms).select("path").collect()
+            named |= {urllib.parse.unquote(row.path) for row in lately}
         for name in lying.keys() - named:
             files.delete(lying[name], False)
 

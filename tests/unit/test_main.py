@@ -29,6 +29,7 @@ runner = CliRunner()
         ["models", "check"],
         ["duplicates", "show"],
         ["duplicates", "list"],
+        ["duplicates", "compact"],
         ["bench-items", "add"],
         ["review", "start"],
         ["coreset"],
