@@ -18,6 +18,6 @@ SCHEMA: Final = StructType(
     ]
 )
 VOLATILE: Final = ("batch",)
-LAYOUT: Final = Layout(("phash",))
+LAYOUT: Final = Layout(("phash",), delta=("phash", "node"))
 CLUSTER_BY: Final = ()
 CHECKS: Final[dict[str, str]] = {}

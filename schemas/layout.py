@@ -17,7 +17,9 @@ class Layout(NamedTuple):
         sorted_by: columns by which the rows of a file are in order.
         row_group_bytes: about how much of the rows is a row group; LOOKED_UP or SCANNED.
         repeating: columns of text of few values, as a dictionary; hashes neither repeat nor shrink.
-        delta: columns of ascending integers, by Parquet's DELTA_BINARY_PACKED.
+        delta: columns of integers that ascend, or of few bits, by Parquet's DELTA_BINARY_PACKED.
+            Measured, 4.5 M keys and nodes: nodes packed so too make 8.2 in place of 10.4 bytes a
+            row, and half the time to read them.
         compression: of pages.
     """
 

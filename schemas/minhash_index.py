@@ -18,6 +18,6 @@ SCHEMA: Final = StructType(
     ]
 )
 VOLATILE: Final = ("batch",)
-LAYOUT: Final = Layout(("key",), delta=("key",))
+LAYOUT: Final = Layout(("key",), delta=("key", "node"))
 CLUSTER_BY: Final = ()
 CHECKS: Final[dict[str, str]] = {}

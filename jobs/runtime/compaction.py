@@ -15,14 +15,13 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from delta.exceptions import DeltaConcurrentModificationException
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from jobs.runtime import streams
 from jobs.runtime.errors import SluiceError
 from jobs.runtime.lookup import place_of
-from jobs.runtime.tables import CONTRACTS, ON_DEMAND, Rewriting, TableFile, Warehouse, contract
+from jobs.runtime.tables import CONTRACTS, ON_DEMAND, TableFile, Warehouse, contract
 from schemas.layout import Layout
 from udfs import size_tiers
 
@@ -116,7 +115,8 @@ def _compact(warehouse: Warehouse, table: str) -> Compacted | None:
     if not groups:
         return None
     instead = _merged(warehouse, table, groups)
-    if not _committed(rewriting, table, instead):
+    if not rewriting.commit(instead):
+        log.warning("compaction: %s was changed meanwhile; it is left as it is for now", table)
         return None
     said = _said(table, len(files), groups, bytes_after=sum(f.size_bytes for _, f in instead))
     log.info(
@@ -130,21 +130,6 @@ def _compact(warehouse: Warehouse, table: str) -> Compacted | None:
         f"{said.bytes_after:,}",
     )
     return said
-
-
-def _committed(
-    rewriting: Rewriting, table: str, instead: Sequence[tuple[Sequence[TableFile], TableFile]]
-) -> bool:
-    try:
-        rewriting.commit(instead)
-    except DeltaConcurrentModificationException as error:
-        log.warning(
-            "compaction: %s was changed meanwhile, it is left as it is: %s",
-            table,
-            type(error).__name__,
-        )
-        return False
-    return True
 
 
 def _groups(files: Sequence[TableFile]) -> list[list[TableFile]]:

@@ -11,6 +11,12 @@ from types import ModuleType
 from typing import Any, Final
 
 import pyarrow as pa
+from delta.exceptions import (
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -129,6 +135,13 @@ CREATED_AT_A_TIME: Final = 4
 # the first 32 characters of a file's least and greatest value.
 _WRITTEN: Final = frozenset({"caption", "text", "title", "markdown", "url", "final_url"})
 _SKIPPED_BY: Final = 32  # Delta's own number of columns with statistics
+# What Delta says of a commit whose files, or whose table, another has changed meanwhile.
+_CONFLICTS: Final = (
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
 CURRENT: Final = "current_"  # how the view of a revised table's newest rows is named
 
 
@@ -620,7 +633,7 @@ class Rewriting:
         ]
         return [file for file in found if "numRecords" in file.stats]
 
-    def commit(self, instead: Sequence[tuple[Sequence[TableFile], TableFile]]) -> None:
+    def commit(self, instead: Sequence[tuple[Sequence[TableFile], TableFile]]) -> bool:
         """Have files take the place of others.
 
         To streams that follow the table nothing has changed.
@@ -628,8 +641,8 @@ class Rewriting:
         Args:
             instead: files, and the one that holds their rows.
 
-        Raises:
-            DeltaConcurrentModificationException: the table was changed meanwhile; it is as it was.
+        Returns:
+            Whether they do; false where somebody else was quicker, who changed them or the table.
         """
         now_ms = int(time.time() * 1000)
         actions: list[dict[str, Any]] = []
@@ -655,7 +668,11 @@ class Rewriting:
             }
             actions.append({"add": added})
         operation = self.warehouse._optimizing()
-        self.transaction.commit(self.warehouse._actions(actions), operation)
+        try:
+            self.transaction.commit(self.warehouse._actions(actions), operation)
+        except _CONFLICTS:
+            return False
+        return True
 
 
 def _measured(schema: T.StructType) -> str:

@@ -110,7 +110,6 @@ def test_a_layout_is_of_columns_that_it_fits(table):
     assert {*layout.sorted_by} <= {*columns}
     assert {columns[name] for name in layout.repeating} == {StringType()}
     assert {columns[name] for name in layout.delta} <= {LongType()}
-    assert {*layout.delta} <= {*layout.sorted_by}
 
 
 @pytest.mark.parametrize("table", tables(), ids=lambda table: table.TABLE)
