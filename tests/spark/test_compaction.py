@@ -370,7 +370,9 @@ def test_the_command_says_what_it_would_do_and_what_it_did(
 ) -> None:
     warehouse = copied(phash_index.TABLE)
     group = typer.Typer()
-    duplicates_cli.add_to(group, lambda function: function, Any, lambda *_, **__: warehouse)
+    duplicates_cli.add_to(
+        group, lambda function: function, lambda *_: None, lambda *_, **__: warehouse
+    )
 
     def said(*words: str) -> str:
         answered = CliRunner().invoke(group, ["compact", *words], catch_exceptions=False)
