@@ -18,8 +18,8 @@ FAN: Final = 8
 LARGEST: Final = 64 * 1024 * 1024
 # A file of this size stays: eight that are smaller make LARGEST at most.
 FULL: Final = LARGEST // FAN
-# Below, all files are of one tier. Chosen: of 16 kB most is Parquet's own, not rows, so that sizes
-# say nothing.
+# Below, all files are of one tier. Chosen: to open a file costs more than to read 16 kB of it, so
+# that their sizes say nothing.
 SMALLEST: Final = FULL // FAN**3
 _TIERS: Final = ((0, SMALLEST), *((FULL // FAN**n, FULL // FAN ** (n - 1)) for n in (3, 2, 1)))
 # Positions of files that are one, or are to be one, and their size.
