@@ -19,7 +19,8 @@ class Layout(NamedTuple):
         repeating: columns of text of few values, as a dictionary; hashes neither repeat nor shrink.
         delta: columns of integers that ascend, or of few bits, by Parquet's DELTA_BINARY_PACKED.
             Measured, 4.5 M keys and nodes: nodes packed so too make 8.2 in place of 10.4 bytes a
-            row, and half the time to read them.
+            row (of 32 shards, whose ordinals lie far apart, 10.4 of 10.6), and half the time to
+            read them.
         compression: of pages.
     """
 
