@@ -34,9 +34,9 @@ from jobs.judged import Judged
 from jobs.judged_clips import Clips
 from jobs.judged_pairs import Pairs
 from jobs.recipe import Recipe
-from jobs.runtime import dumps, lineage, models, quality, signals, streams, strict_yaml
+from jobs.runtime import compaction, dumps, lineage, models, quality, signals, streams, strict_yaml
 from jobs.runtime.config import Config, RecipeRef
-from jobs.runtime.errors import ConfigError, GateFailed, NotFound
+from jobs.runtime.errors import CheckpointBusy, ConfigError, GateFailed, NotFound
 from jobs.runtime.lineage import Outcome, Run
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Stage
@@ -262,8 +262,18 @@ def run_stage(planned: Plan, name: str, *, run_id: str) -> None:
         batches_done += done
     if name in (ingest.NAME, fetch.NAME) and batches_done:
         _check_samples(planned)
+    if name in (dedup.NAME, dedup_clips.NAME) and batches_done:
+        _compact(planned)
     if name == curate.NAME:
         _decide_again(planned, [planned.recipe], planned.pairs, run_id)
+
+
+def _compact(planned: Plan) -> None:
+    """Merge what batches have added to the tables that the next ones ask."""
+    try:
+        compaction.compact(planned.warehouse)
+    except CheckpointBusy as busy:
+        log.info("compaction: left to whoever is at it: %s", busy)
 
 
 def _has_clips(planned: Plan) -> bool:

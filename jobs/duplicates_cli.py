@@ -1,4 +1,4 @@
-"""`sluice duplicates show | list | rebuild`."""
+"""`sluice duplicates show | list | rebuild | compact`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from jobs.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from jobs.duplicate_clusters import Cluster
+    from jobs.runtime.compaction import Compacted
 
 # What a command needs of Spark is imported inside it: `--help` must answer at once.
 
@@ -147,6 +148,43 @@ def add_to(
 
         changed = cycle.rebuild(plan, asked)
         out.print(f"{changed:,} verdicts came out otherwise; `sluice run` decides by them")
+
+    @group.command()
+    @guard
+    def compact(
+        is_dry: Annotated[
+            bool, typer.Option("--dry-run", help="say what would be merged, change nothing")
+        ] = False,
+        config: ConfigOption = None,
+        as_json: JsonOption = False,
+        verbose: VerboseOption = False,
+    ) -> None:
+        """Merge small files of the tables that a search asks; each cycle does, where it is due."""
+        warehouse = opened(configured(config, None), verbose=verbose)
+        from jobs.runtime import compaction
+
+        found = compaction.due(warehouse) if is_dry else compaction.compact(warehouse)
+        if as_json:
+            import json
+            from dataclasses import asdict
+
+            for merged in found:
+                typer.echo(json.dumps(asdict(merged)))
+            return
+        for merged in found:
+            out.print(
+                f"{merged.table}: {merged.merged:,} of {merged.files:,} files"
+                f" {'would become' if is_dry else 'became'} {merged.into:,},"
+                f" {merged.rows:,} rows, {_bytes(merged)}",
+                soft_wrap=True,
+            )
+        if not found:
+            out.print("no table has enough small files to merge")
+
+
+def _bytes(merged: "Compacted") -> str:
+    said = f"{merged.bytes_before:,} bytes"
+    return said if merged.bytes_after is None else f"{said} -> {merged.bytes_after:,}"
 
 
 def _members(cluster: "Cluster", asked: str) -> Table:

@@ -10,6 +10,7 @@ from pyspark.sql.types import LongType, StringType, StructType
 
 from schemas import clips
 from schemas.field import field
+from schemas.layout import LOOKED_UP, Layout
 
 TABLE: Final = "silver.clip_runs"
 GRAIN: Final = "one distinct clip"
@@ -23,5 +24,6 @@ SCHEMA: Final = StructType(
     ]
 )
 VOLATILE: Final = ("batch",)
+LAYOUT: Final = Layout(("node",), LOOKED_UP)
 CLUSTER_BY: Final = ()
 CHECKS: Final[dict[str, str]] = {}

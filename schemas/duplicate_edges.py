@@ -18,6 +18,7 @@ from pyspark.sql.types import (
 )
 
 from schemas.field import field
+from schemas.layout import Layout
 
 TABLE: Final = "silver.duplicate_edges"
 GRAIN: Final = "one link of the forest of a kind, and a row for each later change of it"
@@ -45,5 +46,6 @@ SCHEMA: Final = StructType(
     ]
 )
 VOLATILE: Final = ("linked_at", "batch", "run_id")
+LAYOUT: Final = Layout(("kind", "cluster"), repeating=("kind", "batch", "run_id"))
 CLUSTER_BY: Final = ("kind", "cluster")
 CHECKS: Final = {"older_first": "a < b"}

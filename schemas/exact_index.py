@@ -5,6 +5,7 @@ from typing import Final
 from pyspark.sql.types import DoubleType, LongType, StringType, StructType
 
 from schemas.field import field
+from schemas.layout import Layout
 
 TABLE: Final = "silver.exact_index"
 GRAIN: Final = "one content of a kind, and a row each time a better sample stands for it"
@@ -21,5 +22,6 @@ SCHEMA: Final = StructType(
     ]
 )
 VOLATILE: Final = ("batch",)
+LAYOUT: Final = Layout(("kind", "high"), repeating=("kind", "batch"))
 CLUSTER_BY: Final = ()
 CHECKS: Final[dict[str, str]] = {}

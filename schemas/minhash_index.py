@@ -5,6 +5,7 @@ from typing import Final
 from pyspark.sql.types import LongType, StringType, StructType
 
 from schemas.field import field
+from schemas.layout import Layout
 
 TABLE: Final = "silver.minhash_index"
 GRAIN: Final = "one band of one distinct text"
@@ -17,5 +18,6 @@ SCHEMA: Final = StructType(
     ]
 )
 VOLATILE: Final = ("batch",)
+LAYOUT: Final = Layout(("key",), delta=("key", "node"))
 CLUSTER_BY: Final = ()
 CHECKS: Final[dict[str, str]] = {}

@@ -5,6 +5,7 @@ from typing import Final
 from pyspark.sql.types import LongType, StringType, StructType
 
 from schemas.field import field
+from schemas.layout import Layout
 
 TABLE: Final = "silver.phash_index"
 GRAIN: Final = "one distinct image"
@@ -23,5 +24,6 @@ SCHEMA: Final = StructType(
     ]
 )
 VOLATILE: Final = ("batch",)
+LAYOUT: Final = Layout(("phash",), delta=("phash", "node"))
 CLUSTER_BY: Final = ()
 CHECKS: Final[dict[str, str]] = {}

@@ -5,6 +5,7 @@ from typing import Final
 from pyspark.sql.types import BinaryType, IntegerType, LongType, StringType, StructType
 
 from schemas.field import field
+from schemas.layout import Layout
 
 TABLE: Final = "silver.semantic_index"
 GRAIN: Final = "one distinct image whose embedding has a direction x cell"
@@ -18,5 +19,6 @@ SCHEMA: Final = StructType(
     ]
 )
 VOLATILE: Final = ("batch",)
+LAYOUT: Final = Layout(("cell", "node"))
 CLUSTER_BY: Final = ()
 CHECKS: Final[dict[str, str]] = {}

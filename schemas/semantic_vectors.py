@@ -9,6 +9,7 @@ from typing import Final
 from pyspark.sql.types import BinaryType, LongType, StringType, StructType
 
 from schemas.field import field
+from schemas.layout import LOOKED_UP, Layout
 
 TABLE: Final = "silver.semantic_vectors"
 GRAIN: Final = "one distinct image"
@@ -27,5 +28,6 @@ SCHEMA: Final = StructType(
     ]
 )
 VOLATILE: Final = ("batch",)
+LAYOUT: Final = Layout(("node",), LOOKED_UP)
 CLUSTER_BY: Final = ()
 CHECKS: Final[dict[str, str]] = {}

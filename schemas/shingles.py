@@ -9,6 +9,7 @@ from typing import Final
 from pyspark.sql.types import BinaryType, LongType, StringType, StructType
 
 from schemas.field import field
+from schemas.layout import LOOKED_UP, Layout
 
 TABLE: Final = "silver.shingles"
 GRAIN: Final = "one distinct text"
@@ -27,5 +28,6 @@ SCHEMA: Final = StructType(
     ]
 )
 VOLATILE: Final = ("batch",)
+LAYOUT: Final = Layout(("node",), LOOKED_UP, compression="none")
 CLUSTER_BY: Final = ()
 CHECKS: Final[dict[str, str]] = {}

@@ -119,8 +119,7 @@ def _signing(
     scheme: Scheme, folder: str, batch: str, parts: int
 ) -> Callable[[_Batches], Iterator[pa.RecordBatch]]:
     def sign(batches: _Batches) -> Iterator[pa.RecordBatch]:
-        # Hashes neither shrink nor repeat.
-        file = WorkerFile(folder, compression="none", use_dictionary=["batch"])
+        file = WorkerFile(folder, **shingles.LAYOUT.for_arrow())
         keys = (_keys(_written(rows, scheme, file, batch), rows, scheme) for rows in batches)
         yield from _dealt(keys, parts, is_fresh=True)
         yield from file.closed(_DEALT)
@@ -181,9 +180,7 @@ def _pairing(folder: str, batch: str) -> Callable[[_Batches], Iterator[pa.Record
         )
         for a, b in pairs_of_keys(key, node, is_fresh):
             yield answer({"a": a, "b": b}, _PAIRED)
-        file = WorkerFile(
-            folder, use_dictionary=["batch"], column_encoding={"key": "DELTA_BINARY_PACKED"}
-        )
+        file = WorkerFile(folder, **minhash_index.LAYOUT.for_arrow())
         if is_fresh.any():
             name = pa.repeat(pa.scalar(batch), int(is_fresh.sum()))
             file.write({"key": key[is_fresh], "node": node[is_fresh], "batch": name}, _INDEX_ROWS)

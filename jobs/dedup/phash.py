@@ -71,7 +71,7 @@ def search(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
         rows = hashed.frame.withColumn("batch", F.lit(batch.name))
         if not settings.phash.mirrored:
             rows = rows.withColumn("mirrored_phash", F.lit(None))
-        batch.append(rows, phash_index.TABLE, sort_by=("phash",))
+        batch.append(rows, phash_index.TABLE, sort_by=phash_index.LAYOUT.sorted_by)
     return found
 
 

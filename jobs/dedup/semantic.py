@@ -20,7 +20,7 @@ from jobs.dedup import stored_centroids
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import Held, held
-from jobs.runtime.lookup import ROW_GROUP_BYTES, lookup
+from jobs.runtime.lookup import lookup
 from jobs.runtime.session import setting
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse, belonging
@@ -90,7 +90,7 @@ def search(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     stored_centroids.hold(warehouse, centroids, model)
     placed = assigned(vectors, centroids).localCheckpoint()
     mine = placed.where(F.col("cell").isNotNull()).withColumn("batch", F.lit(batch.name))
-    batch.append(mine, semantic_index.TABLE, sort_by=("cell", "node"))
+    batch.append(mine, semantic_index.TABLE, sort_by=semantic_index.LAYOUT.sorted_by)
     _append_vectors(batch, vectors)
     stored_centroids.report(placed, centroids, warehouse.read(semantic_vectors.TABLE).count())
     index = batch.history(semantic_index.TABLE)
@@ -159,8 +159,10 @@ def _append_vectors(batch: Batch, vectors: DataFrame) -> None:
     """Write embeddings in order of nodes, so that a look-up reads little else."""
     rows = vectors.withColumn("batch", F.lit(batch.name)).repartitionByRange("node")
     # As the session's: Delta passes no such option of a write on.
-    with setting(batch.warehouse.spark, "parquet.block.size", ROW_GROUP_BYTES):
-        batch.append(rows, semantic_vectors.TABLE, sort_by=("node",))
+    with setting(
+        batch.warehouse.spark, "parquet.block.size", semantic_vectors.LAYOUT.row_group_bytes
+    ):
+        batch.append(rows, semantic_vectors.TABLE, sort_by=semantic_vectors.LAYOUT.sorted_by)
 
 
 def train(

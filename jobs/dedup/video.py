@@ -19,7 +19,7 @@ from jobs.dedup.hash_scan import scanned
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import Held, computed, held
-from jobs.runtime.lookup import ROW_GROUP_BYTES, lookup
+from jobs.runtime.lookup import lookup
 from jobs.runtime.session import arrow_rows, setting
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import belonging
@@ -78,7 +78,7 @@ def links(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     pairs = computed(candidates(told.frame, index))
     if told.rows:
         rows = told.frame.withColumn("batch", F.lit(batch.name))
-        batch.append(rows, clip_index.TABLE, sort_by=("phash",))
+        batch.append(rows, clip_index.TABLE, sort_by=clip_index.LAYOUT.sorted_by)
     return _verified(batch, pairs, settings.video.threshold)
 
 
@@ -146,8 +146,8 @@ def _append_runs(batch: Batch, found: DataFrame) -> None:
     """Write runs in order of nodes, so that a look-up reads little else."""
     rows = found.withColumn("batch", F.lit(batch.name)).repartitionByRange("node")
     # As the session's: Delta passes no such option of a write on.
-    with setting(batch.warehouse.spark, "parquet.block.size", ROW_GROUP_BYTES):
-        batch.append(rows, clip_runs.TABLE, sort_by=("node",))
+    with setting(batch.warehouse.spark, "parquet.block.size", clip_runs.LAYOUT.row_group_bytes):
+        batch.append(rows, clip_runs.TABLE, sort_by=clip_runs.LAYOUT.sorted_by)
 
 
 def _keys(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -21,9 +22,6 @@ from pyspark.sql.types import StructType
 from jobs.runtime.tables import Warehouse, contract
 from jobs.sources.place import filesystem_of
 
-# What is read to have one row, where a table is written to be looked up: about 256 embeddings of
-# 512 x 2 bytes, as many rows as a row group of `silver.shingles` has (measured: 252).
-ROW_GROUP_BYTES: Final = 256 * 1024
 # Files to a task: opening one costs a few milliseconds, a task some ten.
 _FILES_PER_TASK: Final = 64
 
@@ -87,15 +85,24 @@ def _reader(
 def _rows(
     folder: str, path: str, key: str, asked: np.ndarray, schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    # The log writes paths as URLs, relative to the table unless they are absolute.
-    name = urllib.parse.unquote(path)
-    filesystem, inside = filesystem_of(name if "://" in name else posixpath.join(folder, name))
+    filesystem, inside = place_of(folder, path)
     with pq.ParquetFile(inside, filesystem=filesystem) as file:
         groups = [g for g in range(file.num_row_groups) if _may_hold(file.metadata, g, key, asked)]
         for group in groups:
             rows = file.read_row_group(group, columns=schema.names).select(schema.names)
             is_asked = np.isin(rows[key].to_numpy(), asked)
             yield from rows.filter(pa.array(is_asked)).cast(schema).combine_chunks().to_batches()
+
+
+def place_of(folder: str, path: str) -> tuple[fs.FileSystem, str]:
+    """Where a file of a table lies, for Arrow.
+
+    Args:
+        folder: of the table.
+        path: as Delta's log writes it: a URL, relative to the folder unless it is absolute.
+    """
+    name = urllib.parse.unquote(path)
+    return filesystem_of(name if "://" in name else posixpath.join(folder, name))
 
 
 def _may_hold(metadata: pq.FileMetaData, group: int, key: str, asked: np.ndarray) -> bool:

@@ -11,6 +11,12 @@ from types import ModuleType
 from typing import Any, Final
 
 import pyarrow as pa
+from delta.exceptions import (
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -129,6 +135,13 @@ CREATED_AT_A_TIME: Final = 4
 # the first 32 characters of a file's least and greatest value.
 _WRITTEN: Final = frozenset({"caption", "text", "title", "markdown", "url", "final_url"})
 _SKIPPED_BY: Final = 32  # Delta's own number of columns with statistics
+# What Delta says of a commit whose files, or whose table, another has changed meanwhile.
+_CONFLICTS: Final = (
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
 CURRENT: Final = "current_"  # how the view of a revised table's newest rows is named
 
 
@@ -378,20 +391,32 @@ class Warehouse:
         ):
             DeltaTable.forPath(self.spark, self.path(table)).delete(condition)
 
-    def vacuum(self, table: str) -> None:
+    def vacuum(self, table: str, *, kept_s: float = 0.0) -> None:
         """Remove the data files that are not of the table's newest version.
 
-        Nobody may be reading an older version, or writing. Delta's own VACUUM lists each folder by
-        as many tasks as `spark.sql.sources.parallelPartitionDiscovery.parallelism` says, 10,000.
+        Nobody may be reading an older version, or writing, unless `kept_s` is longer than that
+        takes. Delta's own VACUUM lists each folder by as many tasks as
+        `spark.sql.sources.parallelPartitionDiscovery.parallelism` says, 10,000.
+
+        Args:
+            table: its name.
+            kept_s: files that were written, or of the newest version, within so many seconds stay.
         """
         folder, files = self._file(self.path(table))
-        places = [status.getPath() for status in files.listStatus(folder)]
+        since_ms = int((time.time() - kept_s) * 1000)
         lying = {
-            name: place for place in places if (name := str(place.getName())).endswith(".parquet")
+            name: status.getPath()
+            for status in files.listStatus(folder)
+            if (name := str(status.getPath().getName())).endswith(".parquet")
+            and not (kept_s and status.getModificationTime() >= since_ms)
         }
-        if len(lying) == self.file_count(table):
+        if not lying or (not kept_s and len(lying) == self.file_count(table)):
             return
         named = {urllib.parse.unquote(row.path) for row in self.files(table).collect()}
+        if kept_s:
+            removed = DataFrame(self._snapshot(table).tombstones().toDF(), self.spark)
+            lately = removed.where(F.col("deletionTimestamp") >= since_ms).select("path").collect()
+            named |= {urllib.parse.unquote(row.path) for row in lately}
         for name in lying.keys() - named:
             files.delete(lying[name], False)
 
@@ -467,16 +492,32 @@ class Warehouse:
                 "stats": json.dumps(stats),
             }
             actions.append({"add": added})
-        self._commit(table, actions)
+        self._log(table).startTransaction().commit(self._actions(actions), self._appending())
 
-    def _commit(self, table: str, actions: Iterable[Mapping[str, Any]]) -> None:
-        """Commit actions, as Delta's protocol writes them, as an append."""
+    def rewriting(self, table: str) -> "Rewriting":
+        """Begin to write files of the table otherwise than they are now.
+
+        Raises:
+            ConfigError: the table has other columns than its contract.
+        """
+        transaction = self._log(table).startTransaction()
+        self._require_contract(table, str(transaction.metadata().schemaString()))
+        return Rewriting(self, transaction)
+
+    def _actions(self, actions: Iterable[Mapping[str, Any]]) -> Any:
+        """What Delta's protocol writes as JSON, for a commit."""
         parse = self._class("org.apache.spark.sql.delta.actions.Action").fromJson
         parsed = self._class("java.util.ArrayList")()
         for action in actions:
             parsed.add(parse(json.dumps(action)))
-        rows = self._class("scala.jdk.javaapi.CollectionConverters").asScala(parsed).toSeq()
-        self._log(table).startTransaction().commit(rows, self._appending())
+        return self._class("scala.jdk.javaapi.CollectionConverters").asScala(parsed).toSeq()
+
+    def _optimizing(self) -> Any:
+        none = self._class("scala.jdk.javaapi.CollectionConverters").asScala(
+            self._class("java.util.ArrayList")()
+        )
+        operation = self._class("org.apache.spark.sql.delta.DeltaOperations$Optimize")
+        return operation(none.toSeq(), none.toSeq(), False, self._none(), False)
 
     def _snapshot(self, table: str) -> Any:
         """The table as it is, as Delta has it."""
@@ -556,6 +597,88 @@ class Warehouse:
             # In the same commit; ALTER TABLE … ADD CONSTRAINT would scan and commit once each.
             builder = builder.property(f"delta.constraints.{name}", condition)
         builder.execute()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFile:
+    """A data file of a table.
+
+    Attributes:
+        path: as Delta's log writes it.
+        size_bytes: as it lies.
+        stats: as Delta's log has them: `numRecords`, `minValues`, `maxValues`, `nullCount`.
+    """
+
+    path: str
+    size_bytes: int
+    stats: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """Files of a table as they were when this began, and a commit in which the same rows lie anew.
+
+    Appends meanwhile are as if they came after. Whatever else changes meanwhile one of the files,
+    or what the table is, makes the commit fail: no row comes back that was deleted.
+    """
+
+    warehouse: Warehouse
+    transaction: Any
+
+    def files(self) -> list[TableFile]:
+        """The files that can be rewritten.
+
+        Without those of which the log does not say how many rows they hold, and those of which
+        deletion vectors hide rows.
+        """
+        entries = DataFrame(self.transaction.snapshot().allFiles().toDF(), self.warehouse.spark)
+        whole = entries.where("deletionVector IS NULL AND stats IS NOT NULL")
+        found = [
+            TableFile(path=row.path, size_bytes=row.size, stats=json.loads(row.stats))
+            for row in whole.select("path", "size", "stats").collect()
+        ]
+        return [file for file in found if "numRecords" in file.stats]
+
+    def commit(self, instead: Sequence[tuple[Sequence[TableFile], TableFile]]) -> bool:
+        """Have files take the place of others.
+
+        To streams that follow the table nothing has changed.
+
+        Args:
+            instead: files, and the one that holds their rows.
+
+        Returns:
+            Whether they do; false where somebody else was quicker, who changed them or the table.
+        """
+        now_ms = int(time.time() * 1000)
+        actions: list[dict[str, Any]] = []
+        for former, file in instead:
+            for old in former:
+                removed = {
+                    "path": old.path,
+                    "deletionTimestamp": now_ms,
+                    "dataChange": False,
+                    "extendedFileMetadata": True,
+                    "partitionValues": {},
+                    "size": old.size_bytes,
+                    "stats": json.dumps(old.stats),
+                }
+                actions.append({"remove": removed})
+            added = {
+                "path": file.path,
+                "partitionValues": {},
+                "size": file.size_bytes,
+                "modificationTime": now_ms,
+                "dataChange": False,
+                "stats": json.dumps(file.stats),
+            }
+            actions.append({"add": added})
+        operation = self.warehouse._optimizing()
+        try:
+            self.transaction.commit(self.warehouse._actions(actions), operation)
+        except _CONFLICTS:
+            return False
+        return True
 
 
 def _measured(schema: T.StructType) -> str:

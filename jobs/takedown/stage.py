@@ -32,29 +32,25 @@ from jobs.judged_pairs import Pairs
 from jobs.runtime import streams
 from jobs.runtime.config import Config
 from jobs.runtime.errors import SluiceError
-from jobs.runtime.lookup import ROW_GROUP_BYTES
-from jobs.runtime.session import ROW_GROUP_BYTES as SESSION_BYTES
 from jobs.runtime.session import setting
 from jobs.runtime.streams import Batch, Outcome
-from jobs.runtime.tables import Warehouse
+from jobs.runtime.tables import Warehouse, contract
 from jobs.takedown import found as search
 from jobs.takedown.found import Found
 from jobs.takedown.keys import Key
 from schemas import (
     captions,
     clip_pairs,
-    clip_runs,
     decisions,
     duplicates,
     keyframes,
     media,
     pairs,
     samples,
-    semantic_vectors,
-    shingles,
     tombstones,
     urls,
 )
+from schemas.layout import UNSORTED
 from udfs.identity import digest
 
 NAME: Final = "takedown"
@@ -75,7 +71,6 @@ FOLLOWED: Final[Mapping[str, str]] = {
     curate.NAME + Pairs.suffix: pairs.TABLE,
     curate.NAME + Clips.suffix: clip_pairs.TABLE,
 }
-_LOOKED_UP: Final = (shingles.TABLE, semantic_vectors.TABLE, clip_runs.TABLE)
 _ASKED: Final = T.StructType(
     [T.StructField(name, T.StringType()) for name in ("sample_id", "value")]
 )
@@ -232,8 +227,8 @@ def _take_down(batch: Batch, config: Config, note: _Note) -> Outcome:
     warehouse, found = batch.warehouse, note.found
     _entomb(batch, note)
     for removal in found.removals:
-        size = ROW_GROUP_BYTES if removal.table in _LOOKED_UP else SESSION_BYTES
-        with setting(warehouse.spark, "parquet.block.size", size):
+        layout = getattr(contract(removal.table), "LAYOUT", UNSORTED)
+        with setting(warehouse.spark, "parquet.block.size", layout.row_group_bytes):
             for condition in removal.conditions():
                 batch.delete(removal.table, condition)
     _supersede(batch, found)

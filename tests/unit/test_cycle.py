@@ -11,7 +11,7 @@ import pytest
 
 from jobs import cycle, report
 from jobs.cycle import CURATE_CLIPS, PUBLISH_CLIPS, STAGE_NAMES, _past_refusals
-from jobs.runtime.errors import GateFailed, LedgerMismatch, NotFound
+from jobs.runtime.errors import CheckpointBusy, GateFailed, LedgerMismatch, NotFound
 from jobs.runtime.lineage import Run
 
 
@@ -108,3 +108,33 @@ def test_cycles_that_repeat_report_now_and_then_and_the_last_news_too(cycles: Cy
     assert cycles.end(every_s=600) == 2
     os.utime(cycles.page, (written_s, written_s))
     assert cycles.end(every_s=600) == 2
+
+
+@pytest.mark.parametrize("name", ["dedup", "dedup_clips"])
+def test_a_search_that_found_batches_is_followed_by_compaction_and_is_not_stopped_by_another(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    done: list[int] = []
+    compacted: list[Any] = []
+    plan: Any = SimpleNamespace(
+        warehouse="w", config=SimpleNamespace(dedup=SimpleNamespace(clip_kinds=("video",)))
+    )
+    monkeypatch.setattr(cycle, "stages", lambda _: {name: None})
+    monkeypatch.setattr(cycle.streams, "run", lambda *_, **__: done.pop())
+    monkeypatch.setattr(cycle.compaction, "compact", compacted.append)
+
+    done += [0]
+    cycle.run_stage(plan, name, run_id="r")
+    assert compacted == []
+
+    done += [0, 2, 1]
+    cycle.run_stage(plan, name, run_id="r")
+    assert compacted == ["w"]
+
+    def busy(_: Any) -> None:
+        raise CheckpointBusy("held")
+
+    monkeypatch.setattr(cycle.compaction, "compact", busy)
+    done += [0, 1]
+    cycle.run_stage(plan, name, run_id="r")
+    assert not done

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pyspark.sql.types import StructType
+from pyspark.sql.types import LongType, StringType, StructType
 
 import jobs
 import schemas
@@ -99,6 +99,17 @@ def test_a_table_says_all_that_its_contract_asks(table):
     assert columns >= set(table.VOLATILE)
     assert columns >= set(table.CLUSTER_BY)
     assert not set(table.KEY) & set(table.VOLATILE)
+
+
+@pytest.mark.parametrize(
+    "table", [t for t in tables() if hasattr(t, "LAYOUT")], ids=lambda table: table.TABLE
+)
+def test_a_layout_is_of_columns_that_it_fits(table):
+    layout, columns = table.LAYOUT, {field.name: field.dataType for field in table.SCHEMA}
+    assert layout.sorted_by
+    assert {*layout.sorted_by} <= {*columns}
+    assert {columns[name] for name in layout.repeating} == {StringType()}
+    assert {columns[name] for name in layout.delta} <= {LongType()}
 
 
 @pytest.mark.parametrize("table", tables(), ids=lambda table: table.TABLE)

@@ -29,6 +29,8 @@ runner = CliRunner()
         ["models", "check"],
         ["duplicates", "show"],
         ["duplicates", "list"],
+        ["duplicates", "rebuild"],
+        ["duplicates", "compact"],
         ["bench-items", "add"],
         ["review", "start"],
         ["coreset"],
