@@ -56,6 +56,7 @@ class Item:
     url: str | None = None
     phash: int = 0
     mirrored_phash: int | None = None
+    dump: str = "dump"
     clip_score: float | None = None
     embedding: bytes | None = None
     clip_model: str = "model"
@@ -90,6 +91,7 @@ class DedupWarehouse:
                 "sample_id": item.sample_id,
                 "ingest_ordinal": item.ordinal,
                 "caption": item.caption,
+                "dump": item.dump,
                 "url": item.url,
                 "media_sha256": media[item],
                 "text_sha256": text[item],

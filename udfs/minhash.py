@@ -9,6 +9,7 @@ import pyarrow as pa
 from scipy.integrate import quad
 
 from udfs.compiled import compiled
+from udfs.identity import fingerprint
 from udfs.normal_text import offsets_of
 from udfs.shingles import HASH, REST, ShingleSets, Shingling
 
@@ -136,6 +137,28 @@ def band_keys(values: np.ndarray, bands: int, rows: int) -> np.ndarray:
     keys = np.empty((len(values), bands), np.int64)
     _band_keys(values, rows, keys)
     return keys
+
+
+def keys_within(keys: np.ndarray, scopes: pa.Array) -> np.ndarray:
+    """Keys that only texts of one scope share: those of others are others.
+
+    Args:
+        keys: int64 [n, bands], of `band_keys`.
+        scopes: string (n,), not null: what each text is compared within, such as its dump.
+
+    Returns:
+        int64 [n, bands].
+
+    >>> same = np.zeros((3, 1), np.int64)
+    >>> a, b, again = keys_within(same, pa.array(["x", "y", "x"]))[:, 0]
+    >>> a == again, a == b
+    (np.True_, np.False_)
+    """
+    encoded = scopes.dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    salts = np.frombuffer(b"".join(fingerprint(name.encode())[:8] for name in names), "<i8")
+    apart: np.ndarray = keys ^ salts[encoded.indices.to_numpy()][:, None]
+    return apart
 
 
 @functools.cache

@@ -7,7 +7,7 @@ holds a row for each content, and one more each time a better sample takes its p
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -23,22 +23,25 @@ from udfs.normalised_text import text_fingerprints
 _CARRIED: Final = ("sample_id", "ingest_ordinal", "score")
 
 
-def fingerprints(samples: DataFrame, kinds: Sequence[str]) -> DataFrame:
+def fingerprints(samples: DataFrame, kinds: Sequence[str], text_scope: str = "all") -> DataFrame:
     """The fingerprint of each sample by each kind; of what has none, such as no URL, a null.
 
     Args:
         samples: `sample_id`, `ingest_ordinal`, `score` (null: none), and what the kinds read: of
-            samples `url`, `caption`, `media_sha256`, `text_sha256`; of clips `clip_id`.
+            samples `url`, `caption`, `dump`, `media_sha256`, `text_sha256`; of clips `clip_id`.
         kinds: of `EXACT_KINDS`.
+        text_scope: `dump`: texts of different dumps are never equal.
 
     Returns:
         `kind`, `high`, `low` (128 bits as two signed integers), `sample_id`, `ingest_ordinal`,
         `score`.
     """
-    read = sorted({name for kind in kinds for name in _OF_KIND[kind].reads})
+    of_kind = _OF_KIND if text_scope == "all" else {**_OF_KIND, EXACT_TEXT: _WITHIN_DUMP}
+    used = {kind: of_kind[kind] for kind in kinds}
+    read = sorted({name for exact in used.values() for name in exact.reads})
     halves = ", ".join(f"{kind}_high long, {kind}_low long" for kind in kinds)
     wide = samples.select(*_CARRIED, *read).mapInArrow(
-        _fingerprinted(tuple(kinds)),
+        _fingerprinted({kind: exact.prints for kind, exact in used.items()}),
         f"sample_id string, ingest_ordinal long, score double, {halves}",
     )
     by_kind = F.array(
@@ -55,14 +58,13 @@ def fingerprints(samples: DataFrame, kinds: Sequence[str]) -> DataFrame:
 
 
 def _fingerprinted(
-    kinds: Sequence[str],
+    prints: Mapping[str, "_Prints"],
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             columns = {name: batch[name] for name in _CARRIED}
-            for kind in kinds:
-                found = _OF_KIND[kind].prints(batch)
-                columns[f"{kind}_high"], columns[f"{kind}_low"] = _halves(found)
+            for kind, of_kind in prints.items():
+                columns[f"{kind}_high"], columns[f"{kind}_low"] = _halves(of_kind(batch))
             yield pa.RecordBatch.from_pydict(columns)
 
     return work
@@ -84,6 +86,11 @@ def _of_texts(batch: pa.RecordBatch) -> Sequence[bytes | None]:
     return found
 
 
+def _of_texts_of_dumps(batch: pa.RecordBatch) -> Sequence[bytes | None]:
+    texts = zip(_of_texts(batch), batch["dump"].to_pylist(), strict=True)
+    return [None if text is None else fingerprint(text + dump.encode()) for text, dump in texts]
+
+
 def _of_pairs(batch: pa.RecordBatch) -> Sequence[bytes | None]:
     names = zip(batch["text_sha256"].to_pylist(), batch["media_sha256"].to_pylist(), strict=True)
     return [
@@ -98,11 +105,14 @@ def _of_clips(batch: pa.RecordBatch) -> Sequence[bytes | None]:
     return [uuid.UUID(name).bytes for name in batch["clip_id"].to_pylist()]
 
 
+_Prints = Callable[[pa.RecordBatch], Sequence[bytes | None]]
+
+
 class _Exact(NamedTuple):
     """Columns that a kind's fingerprint is made of, and how."""
 
     reads: tuple[str, ...]
-    prints: Callable[[pa.RecordBatch], Sequence[bytes | None]]
+    prints: _Prints
 
 
 _OF_KIND: Final = {
@@ -112,6 +122,7 @@ _OF_KIND: Final = {
     EXACT_PAIR: _Exact(("media_sha256", "text_sha256"), _of_pairs),
     EXACT_CLIP: _Exact(("clip_id",), _of_clips),
 }
+_WITHIN_DUMP: Final = _Exact(("caption", "dump"), _of_texts_of_dumps)
 
 
 def _halves(found: Sequence[bytes | None]) -> tuple[pa.Array, pa.Array]:

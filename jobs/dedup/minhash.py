@@ -27,7 +27,7 @@ from jobs.runtime.worker_files import WorkerFile, answer
 from schemas import minhash_index, samples, shingles
 from schemas.duplicate_kinds import CONTENT, MINHASH
 from udfs.key_parts import KEY_BYTES, dealt, gathered, opened
-from udfs.minhash import Scheme, band_keys, jaccard, pack, signatures, unpack
+from udfs.minhash import Scheme, band_keys, jaccard, keys_within, pack, signatures, unpack
 from udfs.normalised_text import normalised_words
 from udfs.same_key import in_order, pairs_of_keys
 from udfs.shingles import ShingleSets, shingle_sets
@@ -70,7 +70,7 @@ def links(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     Args:
         batch: that brings the fresh texts.
         fresh: `node`, `ingest_ordinal`, with the span of the latter.
-        settings: unit and length of shingles, threshold.
+        settings: unit and length of shingles, threshold, scope.
 
     Returns:
         `a`, `b`, `similarity`: the Jaccard of their sets of shingles, at least the threshold.
@@ -81,7 +81,7 @@ def links(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     parts = max(spark.sparkContext.defaultParallelism, -(-count // _KEYS_PER_TASK))
     # The worker writes the texts of a batch as one row group.
     with arrow_rows(spark, ROW_GROUP_ROWS):
-        signed = computed(_signed(batch, fresh, scheme, parts))
+        signed = computed(_signed(batch, fresh, settings.text_scope, scheme, parts))
     worker_files.append(batch, signed, shingles.TABLE)
     keys = signed.where("part IS NOT NULL").select(*_PART.names)
     known = _known(keys, batch.history(minhash_index.TABLE), count, parts)
@@ -103,16 +103,17 @@ KIND: Final = NearKind(
 )
 
 
-def _signed(batch: Batch, fresh: Held, scheme: Scheme, parts: int) -> DataFrame:
+def _signed(batch: Batch, fresh: Held, scope: str, scheme: Scheme, parts: int) -> DataFrame:
     asked = fresh.frame.select("node", "ingest_ordinal")
     if fresh.rows <= BROADCAST_KEYS:
         asked = F.broadcast(asked)
     # Samples lie in order of arrival, and so of nodes: a row group of shingles holds neighbours,
     # and a look-up reads one of them.
     texts = batch.warehouse.read(samples.TABLE).where(fresh.within("ingest_ordinal"))
-    texts = texts.select("ingest_ordinal", "caption").join(asked, "ingest_ordinal")
+    read = ("caption", *(() if scope == "all" else (scope,)))
+    texts = texts.select("ingest_ordinal", *read).join(asked, "ingest_ordinal")
     signing = _signing(scheme, batch.warehouse.path(shingles.TABLE), batch.name, parts)
-    return texts.select("node", "caption").mapInArrow(signing, from_arrow_schema(_DEALT))
+    return texts.select("node", *read).mapInArrow(signing, from_arrow_schema(_DEALT))
 
 
 def _signing(
@@ -137,6 +138,8 @@ def _written(rows: pa.RecordBatch, scheme: Scheme, file: WorkerFile, batch: str)
 def _keys(sets: ShingleSets, rows: pa.RecordBatch, scheme: Scheme) -> _Keys:
     """Keys of all bands with their nodes; a blank text has none, so that it is like no other."""
     keys = band_keys(signatures(sets, scheme.num_perm, scheme.seed), scheme.bands, scheme.rows)
+    if "dump" in rows.schema.names:
+        keys = keys_within(keys, rows["dump"])
     has_keys = sets.sizes > 0
     return keys[has_keys].reshape(-1), np.repeat(rows["node"].to_numpy()[has_keys], scheme.bands)
 

@@ -66,7 +66,9 @@ def of_clips(settings: Dedup, sample_fps: float) -> Rules:
 
 def _of_contents(settings: Dedup) -> dict[str, str]:
     """Both samples and clips have their contents in the one index."""
-    return {KEEP: settings.keep, "sluice.dedup.text": normalised_text.VERSION}
+    # Not said of all: as it was before there was a choice.
+    scope = {} if settings.text_scope == "all" else {"sluice.dedup.text_scope": settings.text_scope}
+    return {KEEP: settings.keep, "sluice.dedup.text": normalised_text.VERSION, **scope}
 
 
 def minhash(settings: Dedup) -> Scheme:

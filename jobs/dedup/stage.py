@@ -20,7 +20,7 @@ def judged(settings: Dedup) -> Judged:
         source=pairs.TABLE,
         columns=("sample_id", "ingest_ordinal", "media_sha256", "text_sha256"),
         named=samples.TABLE,
-        details=("url", "caption"),
+        details=("url", "caption", "dump"),
         kinds=settings.kinds,
         keep=settings.keep,
         rules=schemes.of_samples(settings),

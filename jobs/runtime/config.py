@@ -344,6 +344,9 @@ class Dedup(Section):
     # Or a numeric signal: the greatest, ties by the first. Of samples: it is measured on images and
     # texts, which clips are not; of clips the first stands.
     keep: str = "first"
+    # Whether texts are compared with all that ever came, or with those of their own dump: what
+    # several crawls bring may be what is worth most (FineWeb, arXiv 2406.17557).
+    text_scope: Literal["all", "dump"] = "all"
     phash: PHashSearch = PHashSearch()
     minhash: MinHashSearch = MinHashSearch()
     semantic: SemanticSearch = SemanticSearch()

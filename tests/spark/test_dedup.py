@@ -93,6 +93,27 @@ def test_perceptual_verdicts_equal_brute_force_whatever_the_batches(
     } == {name: (*told[:3], min(told[3])) for name, told in expected.items()}
 
 
+def test_texts_are_compared_within_their_dump_where_that_is_asked(made: Any) -> None:
+    rng = np.random.default_rng(10)
+    words = [f"w{number}" for number in rng.integers(0, 500, 120)]
+    text, near = " ".join(words), " ".join([*words[:60], "other", *words[61:]])
+    items = [
+        Item(ordinal=ordinal, media=f"m{ordinal}", caption=caption, dump=dump)
+        for ordinal, (caption, dump) in enumerate(
+            [(text, "a"), (text, "b"), (near, "b"), (near, "a"), (text, "b")]
+        )
+    ]
+    tables = made(kinds=("exact_text", "minhash"), text_scope="dump")
+    tables.arrive(*items[:3])
+    tables.arrive(*items[3:])
+
+    assert duplicates_of(tables.verdicts("exact_text")) == {"s00004": "s00001"}
+    assert duplicates_of(tables.verdicts("minhash")) == {
+        "s00002": "s00001",
+        "s00003": "s00000",
+    }
+
+
 def test_mirror_images_are_copies_where_that_is_asked(made: Any) -> None:
     one, other, third = far_apart(3, 9)
     tables = made(kinds=("exact_media", "phash"), phash=PHashSearch(mirrored=True))

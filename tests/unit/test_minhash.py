@@ -11,6 +11,7 @@ from udfs.minhash import (
     Scheme,
     band_keys,
     jaccard,
+    keys_within,
     optimal_bands,
     pack,
     s_curve,
@@ -249,3 +250,15 @@ def test_the_properties_are_these() -> None:
 def test_a_scheme_that_contradicts_itself_is_refused(setting, message) -> None:
     with pytest.raises(ValueError, match=message):
         Scheme(**setting)
+
+
+@given(
+    keys=st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20),
+    scopes=st.lists(st.sampled_from(["", "a", "dump", "démp"]), min_size=20, max_size=20),
+)
+def test_keys_meet_within_their_scope_as_they_did_and_nowhere_else(keys, scopes) -> None:
+    made = np.array(keys, np.int64).reshape(-1, 1)
+    found = keys_within(made, pa.array(scopes[: len(keys)], pa.string()))[:, 0].tolist()
+    for i, a in enumerate(found):
+        for j, b in enumerate(found):
+            assert (a == b) == (keys[i] == keys[j] and scopes[i] == scopes[j])
