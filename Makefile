@@ -13,7 +13,7 @@ count = $$(cat $(1) | grep -c '==')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-openclipart test check bench bench-fetch bench-hosts bench-ingest \
-	bench-memory bench-minhash bench-phash bench-semantic bench-components bench-clip-hashes \
+	bench-memory bench-minhash bench-growth bench-phash bench-semantic bench-components bench-clip-hashes \
 	bench-shots faults fuzz test-train test-export minilm profanity transnetv2 package lock clean
 
 help: ## list the commands
@@ -49,11 +49,14 @@ bench-hosts: .venv/.dev .cache/crawl ## fetch 100,000 URLs of 200 hosts in one r
 bench-ingest: .venv/.dev ## measure ingest against a loop that reads and hashes, as JSON
 	@$(BIN)/python tests/bench/bench_ingest.py
 
-bench-minhash: .venv/.dev ## search 200,000 texts for near copies, and a batch against growing history, as JSON
-	@$(BIN)/python tests/bench/bench_minhash.py --history 125000 500000 2000000 8000000
+bench-minhash: .venv/.dev ## search 200,000 texts for near copies, as JSON
+	@$(BIN)/python tests/bench/bench_minhash.py
 
-bench-phash: .venv/.dev ## search a batch of hashes against growing history
-	@$(BIN)/python tests/bench/bench_phash_index.py
+bench-growth: .venv/.dev ## search a batch of texts, hashes, embeddings after up to 8 M others
+	@$(BIN)/python -m tests.bench.bench_growth --plot .cache/growth.png
+
+bench-phash: .venv/.dev ## measure perceptual hashes against ImageHash's, as JSON
+	@$(BIN)/python -m tests.bench.bench_phash
 
 bench-semantic: .venv/.dev ## search 200,000 embeddings for near ones, against exact search
 	@$(BIN)/python -m tests.bench.bench_semantic --queries 60000

@@ -14,7 +14,7 @@ SCHEMA: Final = StructType(
     [
         field("cell", IntegerType(), "number of a centroid in silver.centroids"),
         field("node", LongType(), "ordinal of the first sample that brought the image"),
-        field("code", BinaryType(), "sides of 256 hyperplanes that the embedding lies on"),
+        field("code", BinaryType(), "sides of 512 hyperplanes that the embedding lies on"),
         field("batch", StringType(), "stage/checkpoint/batch that wrote the row"),
     ]
 )

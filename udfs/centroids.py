@@ -128,8 +128,9 @@ def centroids_for(vectors: int) -> int:
     """How many centroids a table of vectors gets: their square root, within bounds.
 
     Of a new vector, assignment costs k products of length d, the search of its two cells
-    2 x 2 n / k codes: on one core about 20 ns (d = 512) against 1.2 ns (256 bits) each, so the
-    sum is least near k = 0.5 sqrt(n). More centroids cost recall, twice as many little time.
+    2 x 2 n / k codes: on one core about 20 ns (d = 512) against twice 1.2 ns (of 256 bits)
+    each, so the sum is least near k = 0.7 sqrt(n). More centroids cost recall, twice as many
+    little time.
 
     >>> centroids_for(200_000), centroids_for(1), centroids_for(10**10)
     (447, 1, 50000)

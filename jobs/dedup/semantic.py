@@ -1,6 +1,6 @@
 """Semantic duplicates: embeddings by cell, and the pairs of them that are near.
 
-An embedding is assigned to its two nearest centroids and has a code of 32 bytes. A batch's codes
+An embedding is assigned to its two nearest centroids and has a code of 64 bytes. A batch's codes
 meet the codes of history cell by cell; only of those nodes whose codes are near is the embedding
 fetched, and only the exact cosine makes a link.
 """
@@ -44,7 +44,7 @@ LINKS: Final = "a long, b long, similarity float"
 # chosen: 131,072 x 512 are 128 MB as they come and 512 MB while they are fitted, on the driver;
 # enough for 3,360 centroids, the square root of 11 million.
 SAMPLE: Final = 1 << 17
-# Codes of a batch that travel to every task at once: 131,072 x 44 bytes = 6 MB, and the driver
+# Codes of a batch that travel to every task at once: 131,072 x 76 bytes = 10 MB, and the driver
 # sees no more at a time; what a task finds for them is 84 MB at the very most. A batch of 65,536
 # nodes is one slice (chosen).
 SLICE: Final = 1 << 17
@@ -212,7 +212,7 @@ def assigned(
         count: cells of a node.
 
     Returns:
-        `node`, `cell` int, `code` binary (32 bytes), `centroid_cosine` float: a row a cell, the
+        `node`, `cell` int, `code` binary (64 bytes), `centroid_cosine` float: a row a cell, the
         nearest first. An embedding without a direction (null, of another length, with NaN or
         infinity, all zeros) has one row, in which all but the node is null.
     """

@@ -1,6 +1,6 @@
 """Measure the search for near copies among texts against rensa and datasketch, as JSON.
 
-    .venv/bin/python tests/bench/bench_minhash.py --texts 200000 --history 500000
+    .venv/bin/python tests/bench/bench_minhash.py --texts 200000
 
 Ours is the stage dedup over texts of about 300 words, of which a fifth are edited copies: read,
 shingle, sign, band, verify, cluster, write. Turn after turn in one session, each over a new
@@ -8,19 +8,12 @@ warehouse: the last is the warm one. A peer is one process that shingles, signs,
 what agrees in a band, from memory, and verifies nothing; it is left out where its package is not
 installed. CPU time is that of all processes of a side; neither start-up nor the writing of the
 texts counts. `recall` is the share of the planted pairs of Jaccard >= 0.7 that end in one cluster.
-
-With `--history` a batch of `--batch` texts is also searched where so many came before, each size in
-a process of its own, Java's start and compiler included; all tables that are asked are that large,
-their keys are drawn at random, and their files are compacted.
 """
 
 import argparse
 import importlib
 import json
 import re
-import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,27 +22,20 @@ from typing import Any, Final
 
 import numpy as np
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from jobs.dedup import stage
 from jobs.runtime import streams
 from jobs.runtime.config import Config, Dedup, Dump, Spark
 from jobs.runtime.session import session
-from jobs.runtime.tables import Warehouse, conform
+from jobs.runtime.tables import Warehouse
 from schemas import (
-    batches,
-    duplicate_edges,
     duplicates,
-    exact_index,
     minhash_index,
-    pairs,
-    samples,
     shingles,
 )
 from tests.bench import process_kinds
+from tests.bench.grown_warehouse import bytes_of, filled, write_samples
 
 WORDS: Final = 50_000  # of the vocabulary, drawn by Zipf's law
 COPIES: Final = 0.2
@@ -135,37 +121,9 @@ def recall(clusters: dict[int, Any], near: Sequence[tuple[int, int]]) -> float:
     return sum(clusters[a] == clusters[b] for a, b in near) / max(1, len(near))
 
 
-def filled(spark: SparkSession, folder: Path, documents: Path) -> Warehouse:
-    """A warehouse in which the texts wait for the stage."""
-    warehouse = Warehouse(spark, str(folder))
-    for table in (samples.TABLE, pairs.TABLE, batches.TABLE, duplicates.TABLE):
-        warehouse.create(table)
-    read = spark.read.parquet(str(documents))
-    for table in (samples.TABLE, pairs.TABLE):
-        module = samples if table == samples.TABLE else pairs
-        known = {"ingest_ordinal", "caption", "sample_id", "text_sha256", "media_sha256"}
-        blank = {
-            f.name: F.lit(None if f.nullable else _BLANK[f.dataType.simpleString()])
-            for f in module.SCHEMA
-            if f.name not in known
-        }
-        rows = conform(read.withColumns(blank), table).coalesce(4)
-        rows.write.format("delta").mode("append").save(warehouse.path(table))
-    return warehouse
-
-
-_BLANK: Final[dict[str, Any]] = {
-    "string": "-",
-    "bigint": 0,
-    "int": 0,
-    "boolean": False,
-    "timestamp": "2026-01-01",
-}
-
-
 def turn(spark: SparkSession, folder: Path, documents: Path, count: int) -> dict[str, Any]:
     """One pass of the stage over all texts, in a new warehouse."""
-    warehouse = filled(spark, folder, documents)
+    warehouse = filled(spark, str(folder), documents)
     return {**timed(lambda: streams.run(warehouse, stage.stage(SETTINGS), run_id="bench"), count)}
 
 
@@ -185,84 +143,8 @@ def timed(work: Callable[[], Any], count: int) -> dict[str, Any]:
     }
 
 
-_LINKED: Final = 5  # of so many texts one has a link
-# What each table that the stage asks holds of texts that came before, whose numbers are `id`: table
-# -> by which column its files are sorted, columns.
-_GROWN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    minhash_index.TABLE: (
-        "key",
-        (
-            "-1 - id AS node",
-            f"explode(transform(sequence(1, {BANDS[0]}), i -> xxhash64(id, i))) AS key",
-        ),
-    ),
-    exact_index.TABLE: (
-        "high",
-        (
-            "-1 - id AS node",
-            "-1 - id AS survivor",
-            "NULL AS score",
-            "'exact_text' AS kind",
-            "xxhash64(id) AS high",
-            "id AS low",
-        ),
-    ),
-    shingles.TABLE: ("node", ("-1 - id AS node", "unhex(repeat('00', 1200)) AS shingles")),
-    duplicates.TABLE: (
-        "ingest_ordinal",
-        (
-            "-1 - id AS node",
-            "-1 - id AS ingest_ordinal",
-            "lpad(hex(id), 32, '0') AS sample_id",
-            "sample_id AS representative_id",
-            "sample_id AS cluster_id",
-            "1 AS similarity",
-            "explode(array('exact_text', 'minhash')) AS kind",
-            "false AS is_duplicate",
-            "0 AS revision",
-            "current_timestamp() AS decided_at",
-            "'run' AS run_id",
-        ),
-    ),
-    duplicate_edges.TABLE: (
-        "cluster",
-        (
-            "'minhash' AS kind",
-            f"-2 - {_LINKED} * id AS a",
-            f"-1 - {_LINKED} * id AS b",
-            "0.9 AS similarity",
-            "NULL AS a_score",
-            "NULL AS b_score",
-            f"-2 - {_LINKED} * id AS cluster",
-            "true AS is_forest",
-            "0 AS revision",
-            "current_timestamp() AS linked_at",
-            "'run' AS run_id",
-        ),
-    ),
-}
-_FILE_TEXTS: Final = 250_000  # of a compacted file
-
-
-def grown(folder: Path, documents: Path, history: int, batch: int) -> dict[str, Any]:
-    """A batch of the stage where so many texts came before: keys drawn at random, files sorted."""
-    spark = _session(folder)
-    warehouse = filled(spark, folder / "w", documents)
-    for table, (order, columns) in _GROWN.items():
-        warehouse.create(table)
-        count = history // _LINKED if table == duplicate_edges.TABLE else history
-        if count:
-            ids = spark.range(count, numPartitions=-(-count // _FILE_TEXTS))
-            rows = conform(ids.selectExpr(*columns, "'history' AS batch"), table)
-            rows = rows.sortWithinPartitions(order)
-            rows.write.format("delta").mode("append").save(warehouse.path(table))
-    said = timed(lambda: streams.run(warehouse, stage.stage(SETTINGS), run_id="bench"), batch)
-    size = _bytes(warehouse.path(minhash_index.TABLE))
-    spark.stop()
-    return {**said, "index_bytes_a_text": round(size / (history + batch), 1)}
-
-
-def _session(folder: Path) -> SparkSession:
+def local_session(folder: Path) -> SparkSession:
+    """A session of two cores."""
     config = Config(
         warehouse=str(folder / "w"),
         dumps=(Dump(name="none", path=str(folder)),),
@@ -271,63 +153,18 @@ def _session(folder: Path) -> SparkSession:
     return session(config, app="bench")
 
 
-def with_history(folder: Path, history: int, batch: int) -> dict[str, Any]:
-    """`grown` in a process of its own."""
-    command = [sys.executable, __file__, "--grown", str(history), "--batch", str(batch)]
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        shutil.copy(folder / "batch.parquet", place)
-        done = subprocess.run([*command, "--folder", place], stdout=subprocess.PIPE, check=True)
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
-
-
-def _bytes(folder: str) -> int:
-    return sum(file.stat().st_size for file in Path(folder).rglob("*.parquet"))
-
-
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--texts", type=int, default=200_000)
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=20_000)
-    parser.add_argument("--history", type=int, nargs="*", default=[])
-    parser.add_argument("--repeats", type=int, default=1, help="of each size of history")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--grown", type=int, help="only a batch after so many texts")
-    parser.add_argument("--folder", type=Path, help="where --grown finds its batch")
     args = parser.parse_args()
-    if args.grown is not None:
-        print(json.dumps(grown(args.folder, args.folder / "batch.parquet", args.grown, args.batch)))
-        return
-    documents, copies = texts(max(args.texts, args.batch), args.seed)
-    figures: dict[str, Any] = {"texts": args.texts}
+    documents, copies = texts(args.texts, args.seed)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for part, count in (("all", args.texts), ("batch", args.batch)):
-            _write(folder / f"{part}.parquet", documents[:count])
-        if args.turns:
-            figures |= compared(folder, documents[: args.texts], copies, args.turns)
-        figures["history"] = [
-            {"texts_before": history, **with_history(folder, history, args.batch)}
-            for _ in range(args.repeats)
-            for history in args.history
-        ]
-    print(json.dumps(figures, indent=2))
-
-
-def _write(file: Path, documents: Sequence[str]) -> None:
-    count = len(documents)
-    table = pa.table(
-        {
-            "ingest_ordinal": pa.array(range(count), pa.int64()),
-            "caption": documents,
-            "sample_id": [f"{i:032x}" for i in range(count)],
-            "text_sha256": [f"{i:064x}" for i in range(count)],
-            "media_sha256": [f"{i:064x}" for i in range(count)],
-        }
-    )
-    pq.write_table(table, file, row_group_size=5_000)
+        write_samples(Path(name) / "all.parquet", documents)
+        figures = compared(Path(name), documents, copies, args.turns)
+    print(json.dumps({"texts": args.texts, **figures}, indent=2))
 
 
 def compared(
@@ -348,7 +185,7 @@ def compared(
         figures[name] = timed(
             lambda s=signed, p=package, c=clusters: c.update(united(s(p, documents))), count
         ) | {"recall": round(recall(clusters, near), 4)}
-    spark = _session(folder)
+    spark = local_session(folder)
     for number in range(turns):
         where = folder / f"turn{number}"
         figures[f"sluice_{number}"] = turn(spark, where, folder / "all.parquet", count)
@@ -356,7 +193,7 @@ def compared(
     named = {row[0]: row[1] for row in held.select("ingest_ordinal", "cluster_id").collect()}
     figures[f"sluice_{number}"]["recall"] = round(recall(named, near), 4)
     figures[f"sluice_{number}"]["bytes_a_text"] = {
-        table: round(_bytes(f"{where}/{table.replace('.', '/')}") / count, 1)
+        table: round(bytes_of(f"{where}/{table.replace('.', '/')}") / count, 1)
         for table in (minhash_index.TABLE, shingles.TABLE, duplicates.TABLE)
     }
     spark.stop()

@@ -93,7 +93,7 @@ def test_an_embedding_has_two_cells_and_a_bad_one_none(
     assert [row.cell for row in good] == np.argsort(-every)[:ASSIGNMENTS].tolist()
     assert good[0].centroid_cosine == pytest.approx(every.max(), abs=1e-6)
     assert good[0].code == good[1].code
-    assert len(good[0].code) == 32
+    assert len(good[0].code) == 64
 
 
 def test_links_are_those_of_exact_search(
@@ -172,7 +172,7 @@ def test_what_cannot_be_linked_is_not(
     assert found(links) == {(0, 1): pytest.approx(1)}
     assert found(semantic.links(nothing, assigned, THRESHOLD, lambda _: vectors)) == {}
     short = spark.createDataFrame([(9, 1, b"\x00")], "node long, cell int, code binary")
-    with pytest.raises(ValueError, match="codes of 1 rows differ from 32 bytes"):
+    with pytest.raises(ValueError, match="codes of 1 rows differ from 64 bytes"):
         semantic.links(short, nothing, THRESHOLD, lambda _: vectors)
 
 

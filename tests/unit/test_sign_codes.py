@@ -51,9 +51,9 @@ def test_stored_codes_stay_what_they_are() -> None:
     vectors = np.linspace(-1, 1, 4 * 512, dtype=np.float32).reshape(4, 512) ** 3
     made = codes(vectors)
 
-    assert made.shape == (4, 4)
-    assert hashlib.sha256(made.tobytes()).hexdigest()[:16] == "12eea6950a099e7e"
-    assert scheme(512) == "sign/1:512:256:1"
+    assert made.shape == (4, 8)
+    assert hashlib.sha256(made.tobytes()).hexdigest()[:16] == "54f3b8a7508dd741"
+    assert scheme(512) == "sign/1:512:512:1"
 
 
 def test_what_cannot_be_is_refused() -> None:
