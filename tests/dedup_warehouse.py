@@ -106,8 +106,10 @@ class DedupWarehouse:
             }
             for item in items
         ]
-        for table in (samples.TABLE, pairs.TABLE, image_signals.TABLE):
+        for table in (samples.TABLE, pairs.TABLE):
             append(self.warehouse, table, *rows)
+        of_media = {row["media_sha256"]: row for row in rows}
+        append(self.warehouse, image_signals.TABLE, *of_media.values())
 
     def search(self, items: Sequence[Item], *, label: str) -> None:
         """Run the stage over these samples as one batch."""

@@ -20,7 +20,7 @@ from jobs.dedup import stored_centroids
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import Held, held
-from jobs.runtime.lookup import lookup
+from jobs.runtime.lookup import lookup, rows_in, with_file
 from jobs.runtime.session import setting
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse, belonging
@@ -116,18 +116,24 @@ def _embeddings(batch: Batch, fresh: DataFrame) -> tuple[DataFrame, str | None]:
     The model is the one that scored the batch's images last.
     """
     scored = F.struct("scored_at", "signal_set")
+    warehouse, table = batch.warehouse, image_signals.TABLE
+    # Every image that ever came is passed over here, so by its name alone.
     signals = held(
-        belonging(batch.warehouse.read(image_signals.TABLE), fresh, "media_sha256")
-        .where((F.length("clip_embedding") > 0) & F.col("clip_model").isNotNull())
+        belonging(with_file(warehouse, table), fresh, "media_sha256")
+        .where("clip_dimension IS NOT NULL AND clip_model IS NOT NULL")
         .groupBy("media_sha256", "clip_model")
         # An image may have been scored by the same model in several signal sets.
-        .agg(F.max_by("clip_embedding", scored).alias("embedding"), F.max(scored).alias("scored")),
+        .agg(F.max(scored).alias("scored"), F.max_by("file", scored).alias("file")),
         last=F.max_by("clip_model", F.struct("scored", "clip_model")),
     )
     model: str | None = signals.said["last"]
     of_model = signals.frame.where(F.col("clip_model") == F.lit(model))
+    wanted = of_model.select("media_sha256", "scored.signal_set", "file")
+    embeddings = rows_in(warehouse, table, wanted, ("clip_embedding",))
     vectors = fresh.select("node", "media_sha256").join(
-        of_model.select("media_sha256", "embedding"), "media_sha256", "left"
+        embeddings.select("media_sha256", F.col("clip_embedding").alias("embedding")),
+        "media_sha256",
+        "left",
     )
     lacking = F.count_if(F.col("embedding").isNull())
     found = held(vectors.select("node", "embedding"), lacking=lacking)
@@ -290,10 +296,10 @@ def _slices(fresh: DataFrame) -> Iterator[tuple[Column, Column]]:
     """
     counts = fresh.groupBy("cell").count().orderBy("cell").collect()  # no more than there are cells
     first, filled = None, 0
-    for at, (cell, count) in enumerate(counts):
+    for number, (cell, count) in enumerate(counts):
         first = cell if first is None else first
         filled += count
-        following = counts[at + 1][1] if at + 1 < len(counts) else SLICE
+        following = counts[number + 1][1] if number + 1 < len(counts) else SLICE
         if filled + following > SLICE:
             is_near = F.col("cell").between(first, cell)
             parts = -(-filled // SLICE)

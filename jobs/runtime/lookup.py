@@ -60,6 +60,61 @@ def lookup(
     return by_file.repartition(tasks, "path").mapInArrow(read, schema)
 
 
+def with_file(warehouse: Warehouse, table: str) -> DataFrame:
+    """The rows of a table, and the name of the `file` that each lies in. For `rows_in`.
+
+    So a search by a column that is in no order reads that column, and not what it is to find.
+    """
+    rows = warehouse.read(table)
+    if not warehouse.file_count(table):  # and so no table to Spark
+        return rows.withColumn("file", F.lit(None).cast("string"))
+    return rows.withColumn("file", F.col("_metadata.file_name"))
+
+
+def rows_in(
+    warehouse: Warehouse, table: str, wanted: DataFrame, columns: Sequence[str]
+) -> DataFrame:
+    """The rows of the wanted keys, from the files that have them.
+
+    Args:
+        warehouse: holds the table.
+        table: its name, of the version that `with_file` read.
+        wanted: the columns of the table's key, and `file`; each row once.
+        columns: wanted beside the key.
+
+    Returns:
+        the key and `columns` of each, in no order.
+    """
+    module = contract(table)
+    schema = StructType([module.SCHEMA[name] for name in (*module.KEY, *columns)])
+    read = _of_keys(warehouse.path(table), module.KEY, to_arrow_schema(schema))
+    keys = F.collect_list(F.struct(*module.KEY)).alias("keys")
+    tasks = -(-max(1, warehouse.file_count(table)) // _FILES_PER_TASK)
+    by_file = wanted.groupBy("file").agg(keys)
+    return by_file.repartition(tasks, "file").mapInArrow(read, schema)
+
+
+def _of_keys(
+    folder: str, key: Sequence[str], schema: pa.Schema
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for name, keys in zip(batch["file"].to_pylist(), batch["keys"], strict=True):
+                asked = pa.Table.from_struct_array(keys.values)
+                filesystem, inside = place_of(folder, name)
+                with pq.ParquetFile(inside, filesystem=filesystem) as file:
+                    for group in range(file.num_row_groups):
+                        there = file.read_row_group(group, columns=key).select(key)
+                        there = there.append_column("row", pa.array(np.arange(len(there))))
+                        rows = there.join(asked, key, join_type="inner")["row"]
+                        if len(rows):
+                            held = file.read_row_group(group, columns=schema.names)
+                            found = held.select(schema.names).take(rows).cast(schema)
+                            yield from found.combine_chunks().to_batches()
+
+    return read
+
+
 def _ranges(warehouse: Warehouse, table: str, key: str) -> DataFrame:
     """Path of each file and the range of its keys; null where the log does not say."""
     stats = f"minValues STRUCT<`{key}`: BIGINT>, maxValues STRUCT<`{key}`: BIGINT>"

@@ -9,9 +9,8 @@ its own that has searched nothing yet, Java's compiler included, its start and S
 `grown_warehouse` wrote is hard-linked for each. `recall` is the share of planted copies found.
 
 `upkeep_cpu_s` is the batch's share of merging the index's files: where eight files of a size
-become one, a row is rewritten log8(history / batch) times; what a row costs is measured once, as a
-sort and a write of eight files, in a session that has done it before. The other tables that a batch
-appends to are merged as well, which is not in the figure.
+become one, a row is rewritten log8(history / batch) times, at most once a tier; what that costs is
+measured once, by the merging of eight files of each of the kind's tables.
 
 The model is a straight line, a + b x history, by least squares of the CPU time; the cluster is ten
 machines of 32 cores. A point look-up reads a row group of 256 kB of the sorted index, opened
@@ -20,6 +19,7 @@ before, from the page cache: look-ups of all keys of a batch cost what the scan 
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -36,21 +37,24 @@ from typing import Any, Final
 import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
-from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from jobs.dedup import stage
-from jobs.runtime import streams
-from jobs.runtime.lookup import ROW_GROUP_BYTES
+from jobs.dedup.verdicts import NEAR
+from jobs.runtime import compaction, streams
 from jobs.runtime.session import setting
-from jobs.runtime.tables import Warehouse
+from jobs.runtime.tables import Warehouse, contract
+from schemas.duplicate_kinds import MINHASH
+from schemas.layout import LOOKED_UP
 from tests.bench import grown_warehouse
 from tests.bench.bench_minhash import local_session, texts, timed
 from tests.bench.grown_warehouse import KINDS, bytes_of, write_samples
+from udfs.size_tiers import FAN
 
 MACHINES, CORES = 10, 32  # of the cluster that the model speaks of
-FAN_IN: Final = 8  # files that are merged into one
+TIERS: Final = 4  # of files (udfs/size_tiers.py)
 _LOOK_UPS: Final = 200
-_MERGED_ROWS: Final = 1_000_000  # chosen: so that what a job costs is little of it
+_MERGED: Final = 15_000  # contents of each of eight files; chosen: of the smallest history, most
 _MADE: Final = "made"
 
 
@@ -90,7 +94,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _captions(kind: str, batch: int) -> list[str]:
-    return texts(batch, seed=7)[0] if KINDS[kind].index_rows > 2 else ["-"] * batch
+    return texts(batch, seed=7)[0] if kind == MINHASH else ["-"] * batch
 
 
 def _searched(folder: Path, kind: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -152,25 +156,27 @@ def _linked(source: str, target: str) -> None:
 def _look(folder: Path, kind: str, *_: int) -> dict[str, Any]:
     """What merging a row of the index costs, and a point look-up in it."""
     spark = local_session(folder)
-    warehouse, index = Warehouse(spark, str(folder / _MADE)), KINDS[kind].index
-    place = folder / "index"
-    some = warehouse.read(index.TABLE).limit(_MERGED_ROWS).repartition(FAN_IN)
-    some.sortWithinPartitions(*KINDS[kind].order).write.parquet(f"{place}/eight")
-    rows = spark.read.parquet(f"{place}/eight").count()
-    # Before what is timed, and the file that is looked up in.
-    with setting(spark, "parquet.block.size", ROW_GROUP_BYTES):
-        _merge(spark, place, f"{place}/pointed", kind)
-    merged = timed(lambda: _merge(spark, place, f"{place}/merged", kind), rows)
-    (file,) = Path(f"{place}/pointed").glob("*.parquet")
-    look_up_ms = _point_ms(file, KINDS[kind].order[0])
+    made, index = Warehouse(spark, str(folder / _MADE)), KINDS[kind].index
+    tables = [table for table in NEAR[kind].tables if table in compaction.TABLES]
+    for name in ("warm", "timed"):
+        small = Warehouse(spark, str(folder / name))
+        for table, part in itertools.product(tables, range(FAN)):
+            small.create(table)
+            nodes = F.col("node").between(-_MERGED * (part + 1), -_MERGED * part - 1)
+            rows = made.read(table).where(nodes).coalesce(1)
+            rows = rows.sortWithinPartitions(*contract(table).LAYOUT.sorted_by)
+            small.append(rows, table, by=(uuid.uuid4().hex, part))
+        merged = timed(lambda: compaction.compact(small, tables), FAN * _MERGED)  # noqa: B023
+    # The file that is looked up in.
+    key = index.LAYOUT.sorted_by[0]
+    with setting(spark, "parquet.block.size", LOOKED_UP):
+        one = small.read(index.TABLE).coalesce(1).sortWithinPartitions(key)
+        one.write.parquet(str(folder / "pointed"))
+    (file,) = (folder / "pointed").glob("*.parquet")
+    look_up_ms = _point_ms(file, key)
     spark.stop()
-    shutil.rmtree(place)
-    return {"merge_cpu_us_a_row": round(1e6 * merged["cpu_s"] / rows, 2), "look_up_ms": look_up_ms}
-
-
-def _merge(spark: SparkSession, place: Path, to: str, kind: str) -> None:
-    one = spark.read.parquet(f"{place}/eight").coalesce(1)
-    one.sortWithinPartitions(*KINDS[kind].order).write.parquet(to)
+    cpu_us = round(1e6 * merged["cpu_s"] / (FAN * _MERGED), 2)
+    return {"merge_cpu_us_a_content": cpu_us, "look_up_ms": look_up_ms}
 
 
 def _point_ms(path: Path, key: str) -> float:
@@ -199,13 +205,12 @@ def _lines(
     lines: list[dict[str, Any]] = []
     for history in sorted({said["history"] for said in searches}):
         same = [said for said in searches if said["history"] == history]
-        rewritten = max(0.0, math.log(max(history, 1) / batch, FAN_IN))
-        rows = batch * KINDS[same[0]["kind"]].index_rows
+        rewritten = min(TIERS, max(0.0, math.log(max(history, 1) / batch, FAN)))
         line: dict[str, Any] = {
             "history": history,
             "cpu_s": statistics.median(said["cpu_s"] for said in same),
             "wall_s": statistics.median(said["wall_s"] for said in same),
-            "upkeep_cpu_s": round(1e-6 * row["merge_cpu_us_a_row"] * rows * rewritten, 2),
+            "upkeep_cpu_s": round(1e-6 * row["merge_cpu_us_a_content"] * batch * rewritten, 2),
             "index_bytes": same[-1]["index_bytes_a_content"],
         }
         first = lines[0] if lines else line

@@ -28,7 +28,6 @@ from pyspark.sql import functions as F
 
 from jobs.dedup import semantic, stored_centroids
 from jobs.runtime.config import Dedup
-from jobs.runtime.lookup import ROW_GROUP_BYTES
 from jobs.runtime.session import setting
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse, conform
@@ -48,6 +47,7 @@ from schemas import (
     shingles,
 )
 from schemas.duplicate_kinds import EXACT_MEDIA, EXACT_TEXT, MINHASH, PHASH, SEMANTIC
+from schemas.layout import LOOKED_UP
 from udfs import centroids as cells
 from udfs.embedding import pack, unit
 
@@ -81,8 +81,6 @@ class Kind:
     Attributes:
         content: exact kind whose contents it compares.
         index: table that streams past a batch.
-        index_rows: of it, for a content.
-        order: of its files.
         look_ups: keys that a batch's content would ask an index for that is asked by points; none
             where that is the same as reading it.
         tables: those that only this kind asks -> by which column files are sorted, columns by `id`.
@@ -90,8 +88,6 @@ class Kind:
 
     content: str
     index: ModuleType
-    index_rows: int
-    order: tuple[str, ...]
     look_ups: int | None
     tables: dict[str, tuple[str, tuple[str, ...]]]
 
@@ -112,8 +108,6 @@ KINDS: Final = {
     MINHASH: Kind(
         content=EXACT_TEXT,
         index=minhash_index,
-        index_rows=BANDS,
-        order=("key",),
         look_ups=BANDS,
         tables={
             minhash_index.TABLE: (
@@ -132,21 +126,20 @@ KINDS: Final = {
     PHASH: Kind(
         content=EXACT_MEDIA,
         index=phash_index,
-        index_rows=1,
-        order=("phash",),
         # At radius 3, three substrings of 21 and 22 bits: the 22 values within one bit of the
         # first, and one of each other. Longer ones ask for more, shorter ones find too many rows.
         look_ups=24,
         tables={
-            phash_index.TABLE: ("phash", ("-1 - id AS node", "xxhash64(id) AS phash")),
+            phash_index.TABLE: (
+                "phash",
+                ("-1 - id AS node", "xxhash64(id) AS phash", "NULL AS mirrored_phash"),
+            ),
             image_signals.TABLE: ("media_sha256", (*_SIGNALS, "xxhash64(id) AS phash")),
         },
     ),
     SEMANTIC: Kind(
         content=EXACT_MEDIA,
         index=semantic_index,
-        index_rows=cells.ASSIGNMENTS,
-        order=("cell", "node"),
         look_ups=None,  # a batch of 20,000 meets most cells, and a cell grows with history
         tables={},
     ),
@@ -338,7 +331,7 @@ def _write_semantic(warehouse: Warehouse, history: int, batch: int) -> None:
     if history:
         rows = _ids(spark, history).select("id", F.col("id").alias("of"))
         of_history = _embedded(rows).withColumn("node", F.expr("-1 - id"))
-        with setting(spark, "parquet.block.size", ROW_GROUP_BYTES):
+        with setting(spark, "parquet.block.size", LOOKED_UP):
             _append(warehouse, semantic_vectors.TABLE, of_history, ("node",))
         index = semantic.assigned(of_history, trained)
         _append(warehouse, semantic_index.TABLE, index, ("cell", "node"))

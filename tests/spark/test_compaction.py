@@ -26,7 +26,7 @@ from jobs.runtime.config import Dedup
 from jobs.runtime.errors import CheckpointBusy, SluiceError
 from jobs.runtime.lookup import lookup
 from jobs.runtime.session import setting
-from jobs.runtime.streams import alone
+from jobs.runtime.streams import TAKEDOWN, alone
 from jobs.runtime.tables import Warehouse, conform, contract
 from schemas import clip_runs, duplicate_edges, exact_index, minhash_index, phash_index, shingles
 from schemas.layout import LOOKED_UP
@@ -309,7 +309,7 @@ def test_few_files_are_left_and_a_table_that_is_not_there_too(
 
 def test_it_waits_for_a_takedown(copied: Callable[..., Warehouse]) -> None:
     warehouse = copied(phash_index.TABLE)
-    with alone(warehouse.root), pytest.raises(CheckpointBusy):
+    with alone(warehouse.root, TAKEDOWN), pytest.raises(CheckpointBusy):
         compaction.compact(warehouse, [phash_index.TABLE])
 
 
@@ -370,9 +370,11 @@ def test_the_command_says_what_it_would_do_and_what_it_did(
 ) -> None:
     warehouse = copied(phash_index.TABLE)
     group = typer.Typer()
-    duplicates_cli.add_to(
-        group, lambda function: function, lambda *_: None, lambda *_, **__: warehouse
-    )
+
+    def opened(*_: object, **__: object) -> Warehouse:
+        return warehouse
+
+    duplicates_cli.add_to(group, lambda function: function, lambda *_: None, opened, opened)
 
     def said(*words: str) -> str:
         answered = CliRunner().invoke(group, ["compact", *words], catch_exceptions=False)

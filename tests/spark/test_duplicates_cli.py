@@ -119,7 +119,7 @@ def run(warehouse):
         assert not verbose
         return warehouse
 
-    duplicates_cli.add_to(group, lambda function: function, lambda *_: settings, opened)
+    duplicates_cli.add_to(group, lambda function: function, lambda *_: settings, opened, opened)
 
     def run(*arguments):
         return CliRunner().invoke(group, arguments, catch_exceptions=False)
