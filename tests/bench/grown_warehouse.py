@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.dedup import semantic, stored_centroids
@@ -336,11 +336,16 @@ def _write_semantic(warehouse: Warehouse, history: int, batch: int) -> None:
         index = semantic.assigned(of_history, trained)
         _append(warehouse, semantic_index.TABLE, index, ("cell", "node"))
         signals = of_history.selectExpr(*_SIGNALS, "embedding AS clip_embedding")
-        signals = signals.withColumn("clip_model", F.lit(_MODEL))
+        signals = signals.withColumns(_scored())
         _append(warehouse, image_signals.TABLE, signals, ("media_sha256",))
     fresh = _embedded(_planted(spark, history, batch).select("id", "of"))
     fresh = fresh.withColumnRenamed("embedding", "clip_embedding")
-    _append_signals(warehouse, fresh.withColumn("clip_model", F.lit(_MODEL)))
+    _append_signals(warehouse, fresh.withColumns(_scored()))
+
+
+def _scored() -> dict[str, Column]:
+    """What an image with an embedding says beside it."""
+    return {"clip_model": F.lit(_MODEL), "clip_dimension": F.lit(DIMENSION)}
 
 
 def _embedded(rows: DataFrame) -> DataFrame:

@@ -14,7 +14,7 @@ from jobs.runtime.errors import CheckpointBusy, ConfigError
 from jobs.runtime.tables import Warehouse
 from schemas import batches, centroids, duplicates
 from schemas.duplicate_kinds import KINDS
-from tests.dedup_warehouse import DedupWarehouse, held, of_all_kinds
+from tests.dedup_warehouse import DedupWarehouse, Item, held, of_all_kinds
 
 SEARCHED = ("exact_media", "phash")
 BEFORE = Dedup(kinds=SEARCHED)
@@ -24,7 +24,13 @@ AFTER = Dedup(
     phash=PHashSearch(radius=6),
 )
 ITEMS = [replace(item, clip_score=(item.ordinal * 7 % 11) / 11) for item in of_all_kinds(seed=3)]
-PARTS = ITEMS[:25], ITEMS[25:]
+# What comes last stands for all three, so that verdicts on the first two change once more: on one
+# that the index has by then, and on one that is judged again beside it.
+LOW, LATE, BEST = (
+    Item(ordinal=100 + n, media=media, phash=hash_, clip_score=score)
+    for n, (media, hash_, score) in enumerate([("x", 5, 0.1), ("x", 5, 0.1), ("y", 4, 0.9)])
+)
+PARTS = [*ITEMS[:25], LOW], [*ITEMS[25:], LATE, BEST]
 
 
 def test_other_rules_find_what_they_find_where_there_were_none_before(
@@ -32,13 +38,13 @@ def test_other_rules_find_what_they_find_where_there_were_none_before(
 ) -> None:
     tables = DedupWarehouse(spark, tmp_path / "w", BEFORE)
     never = DedupWarehouse(spark, tmp_path / "never", AFTER)
-    tables.arrive(*ITEMS)
+    tables.arrive(*PARTS[0], *PARTS[1])
     for part in PARTS:
         never.arrive(*part)
     warehouse, former = tables.warehouse, {kind: tables.verdicts(kind) for kind in SEARCHED}
     tables.settings = AFTER
     with pytest.raises(ConfigError, match="`sluice duplicates rebuild`"):
-        tables.search(ITEMS, label="other rules")
+        tables.search(PARTS[0], label="other rules")
     of_phash = {one.table for one in rebuild.look(warehouse, rebuild.chosen(["phash"]))}
     assert of_phash == {"silver.duplicate_edges", "silver.phash_index"}
 
@@ -56,7 +62,7 @@ def test_other_rules_find_what_they_find_where_there_were_none_before(
     for table, rows in expected.items():
         assert after[table] == rows, table
     ledger = warehouse.read(batches.TABLE).orderBy("batch_id").collect()
-    assert [row.rows_in for row in ledger] == [40, 25, 15]
+    assert [row.rows_in for row in ledger] == [43, 26, 17]
     assert all(row.rows_kept == row.rows_in for row in ledger)
     written = warehouse.read(duplicates.TABLE).select("kind", "sample_id").collect()
     times = Counter((row.kind, row.sample_id) for row in written)
