@@ -30,7 +30,7 @@ def small_grey(image: Image.Image) -> np.ndarray:
     >>> small_grey(Image.new("RGB", (640, 480), "white")).min()
     np.uint8(255)
     """
-    grey = image.convert("L")
+    grey = image if image.mode == "L" else image.convert("L")  # which would copy
     width, height = grey.size
     is_tall = height - SIDE_PX > 2 * max(width - SIDE_PX, 0)
     if is_tall or max(grey.size) > _MOST_PX:
