@@ -60,11 +60,11 @@ def look(warehouse: Warehouse, kinds: Iterable[str]) -> list[Emptied]:
     """What is emptied when kinds are begun anew; changes nothing."""
     asked = tuple(kinds)
     named = ", ".join(f"'{kind}'" for kind in asked)
-    tables = {
-        duplicate_edges.TABLE: None,
-        **dict.fromkeys([exact_index.TABLE] if set(asked) & set(EXACT_KINDS) else []),
-        **dict.fromkeys(table for kind in asked if kind in NEAR for table in NEAR[kind].tables),
-    }
+    tables = [
+        duplicate_edges.TABLE,
+        *([exact_index.TABLE] if set(asked) & set(EXACT_KINDS) else []),
+        *(table for kind in asked if kind in NEAR for table in NEAR[kind].tables),
+    ]
     found = []
     for table in tables:
         if table in ON_DEMAND and not warehouse.exists(table):
@@ -100,8 +100,7 @@ def begin(warehouse: Warehouse, kinds: Sequence[str], *, run_id: str) -> list[Em
             schemes.begin(warehouse, asked, _now(warehouse))
             for emptied in found:
                 warehouse.delete(emptied.table, emptied.condition)
-                if emptied.table != exact_index.TABLE or asked >= set(KINDS):
-                    schemes.forget(warehouse, emptied.table)
+                schemes.forget(warehouse, emptied.table)
         for name, of_stage in _STAGES.items():
             if asked & set(of_stage):
                 warehouse.remove(f"{warehouse.root}/_checkpoints/{name}")
