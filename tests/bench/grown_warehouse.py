@@ -314,7 +314,7 @@ def _write_semantic(warehouse: Warehouse, history: int, batch: int) -> None:
     for module in (semantic_index, semantic_vectors, image_signals, centroids):
         warehouse.create(module.TABLE)
     sample = np.random.default_rng(0).integers(0, max(history, _POOL), _SAMPLE)
-    count = cells.centroids_for(history + batch) // _OUTGROWN
+    count = -(-cells.centroids_for(history + batch) // _OUTGROWN)
     trained = cells.train(_vectors(np.unique(sample)), count)
     none = spark.range(0)
     before = Batch(
