@@ -23,6 +23,11 @@ from udfs.compiled import compiled
 BITS: Final = 512
 SEED: Final = 1
 MISS: Final = 1e-3  # a tenth of what a recall of 0.99 may lose
+# Bits that are compared first; the others only where few of these differ. Measured, 40,000 codes
+# against 4 M in topics of cosine 0.7, 5.5 * 10^9 pairs: all 512 bits 9.4 s, 128 first 8.7 s, 192
+# first 4.9 s, each with what follows.
+EARLY_BITS: Final = 192
+EARLY_MISS: Final = 1e-4  # chosen: a tenth of MISS
 # Of all that is within the radius, a code keeps its nearest: as many as make no difference to
 # groups of copies, and a blank picture with a million likenesses stays bounded (chosen).
 MOST: Final = 64
@@ -61,6 +66,15 @@ def radius(cosine: float, bits: int = BITS, miss: float = MISS) -> int:
         raise ValueError(f"cosine got {cosine}; allowed -1 to 1; correct the threshold")
     differs = math.acos(cosine) / math.pi
     return int(np.argmax(special.bdtr(np.arange(bits + 1), bits, differs) >= 1 - miss))
+
+
+def early_radius(cosine: float) -> int:
+    """Most of the first EARLY_BITS that may differ: more do, at the cosine, with p <= EARLY_MISS.
+
+    >>> early_radius(0.95)
+    36
+    """
+    return radius(cosine, EARLY_BITS, EARLY_MISS)
 
 
 @functools.lru_cache(maxsize=4)
@@ -126,6 +140,7 @@ class Searcher:
         code: (n, w) uint64.
         radius: most bits that may differ.
         most: others kept of a row: the nearest, of equals those of lesser nodes.
+        early: most of the first EARLY_BITS that may differ, as `early_radius` says it.
     """
 
     def __init__(
@@ -135,6 +150,7 @@ class Searcher:
         code: np.ndarray,
         radius: int,
         most: int = MOST,
+        early: int = EARLY_BITS,
     ) -> None:
         self._order = np.argsort(cell, kind="stable")
         cells, starts = np.unique(cell[self._order], return_index=True)
@@ -144,7 +160,7 @@ class Searcher:
         self._group[cells] = np.arange(len(cells))
         self._node = node[self._order].astype(np.int64)
         self._code = np.ascontiguousarray(code[self._order].T)
-        self._radius = np.uint64(radius)
+        self._radius, self._early = np.uint64(radius), np.uint64(early)
         # The n-th nearest of all rows lie together: the later ones are seldom needed.
         self._other = np.empty((most, len(cell)), np.int64)
         self._distance = np.empty((most, len(cell)), np.int16)
@@ -169,6 +185,7 @@ class Searcher:
             node[is_met].astype(np.int64),
             np.ascontiguousarray(code[is_met]),
             self._radius,
+            self._early,
             self._other,
             self._distance,
             self._count,
@@ -211,25 +228,31 @@ def _meet(
     others: Any,
     other_codes: Any,
     radius: Any,
+    early_radius: Any,
     kept: Any,
     kept_distance: Any,
     count: Any,
     differing: Any,
 ) -> None:  # pragma: no cover  # runs compiled
-    most = len(kept)
+    most, early = len(kept), EARLY_BITS // _WORD
     for o in range(len(group)):
         first, last = starts[group[o]], starts[group[o] + 1]
         differing[: last - first] = 0
-        for word in range(len(codes)):
+        for word in range(min(early, len(codes))):
             # Word by word, and in a slice that starts at 0, so that it runs over a cell in vectors.
             mine, theirs = codes[word, first:last], other_codes[o, word]
             for i in range(last - first):
                 differing[i] += _ones(mine[i] ^ theirs)  # type: ignore[call-arg, unused-ignore]
         other = others[o]
         for i in range(last - first):
-            if differing[i] > radius or nodes[first + i] == other:
+            if differing[i] > early_radius or nodes[first + i] == other:
                 continue
             row = first + i
+            for word in range(early, len(codes)):
+                differs = codes[word, row] ^ other_codes[o, word]
+                differing[i] += _ones(differs)  # type: ignore[call-arg, unused-ignore]
+            if differing[i] > radius:
+                continue
             distance = np.int16(differing[i])
             place = count[row]
             while place and (

@@ -104,7 +104,9 @@ def linked(
     pairs, candidates = [np.empty(0, np.int64)], 0
     for first, last in pairwise(bounds.tolist()):
         batch = entries(first, last, probes)
-        searcher = sign_codes.Searcher(*batch, sign_codes.radius(threshold))
+        searcher = sign_codes.Searcher(
+            *batch, sign_codes.radius(threshold), early=sign_codes.early_radius(threshold)
+        )
         searcher.meet(*entries(0, last, centroids.ASSIGNMENTS))
         met = list(searcher.found())
         mine = batch[1][np.concatenate([part.row for part in met])]

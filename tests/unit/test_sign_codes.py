@@ -9,7 +9,7 @@ from scipy import stats
 
 from udfs import sign_codes
 from udfs.embedding import cosine, unit
-from udfs.sign_codes import Searcher, codes, radius, scheme
+from udfs.sign_codes import Searcher, codes, early_radius, radius, scheme
 
 
 def at_cosine(rows: int, cosine_: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,6 +41,15 @@ def test_the_radius_is_the_binomials_own(least: float, width: int, miss: float) 
     assert found == 0 or stats.binom.sf(found - 1, width, differs) > miss * 0.999999
 
 
+@pytest.mark.parametrize("least", [0.8, 0.95, 0.99])
+def test_the_first_bits_miss_one_in_ten_thousand(least: float) -> None:
+    a, b = at_cosine(40_000, least, seed=0)
+    first = sign_codes.EARLY_BITS // 64
+    missed = (bits(codes(a)[:, :first], codes(b)[:, :first]) > early_radius(least)).mean()
+
+    assert missed <= 4e-4  # a binomial of 40,000 at 0.0001 stays below with p > 0.999999
+
+
 def test_what_is_far_is_seldom_near_by_code() -> None:
     a, b = at_cosine(20_000, 0.7, seed=1)
 
@@ -66,13 +75,18 @@ def test_what_cannot_be_is_refused() -> None:
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # cells, nodes, codes
 
 
-def brute(batch: Rows, others: Rows, limit: int, most: int) -> set[tuple[int, int, int]]:
+def brute(
+    batch: Rows, others: Rows, limit: int, most: int, early: int
+) -> set[tuple[int, int, int]]:
+    first = sign_codes.EARLY_BITS // 64
     found = set()
     for row, (cell, node, code) in enumerate(zip(*batch, strict=True)):
         near = {
             (int(np.bitwise_count(code ^ theirs).sum()), int(other))
             for other_cell, other, theirs in zip(*others, strict=True)
-            if other_cell == cell and other != node
+            if other_cell == cell
+            and other != node
+            and np.bitwise_count(code[:first] ^ theirs[:first]).sum() <= early
         }
         within = sorted(pair for pair in near if pair[0] <= limit)
         found |= {(row, other, distance) for distance, other in within[:most]}
@@ -91,8 +105,9 @@ def triples(searcher: Searcher) -> list[tuple[int, int, int]]:
 @given(st.data())
 def test_search_equals_brute_force_in_any_order(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
-    rows, many, words = (data.draw(st.integers(0, n)) for n in (30, 60, 2))
-    most, limit = data.draw(st.integers(1, 6)), data.draw(st.integers(0, 2))
+    rows, many, words = (data.draw(st.integers(0, n)) for n in (30, 60, 6))
+    most, limit = data.draw(st.integers(1, 6)), data.draw(st.integers(0, 4))
+    early = data.draw(st.sampled_from([0, 1, 2, 192]))
 
     def some(count: int) -> Rows:
         return (
@@ -102,7 +117,7 @@ def test_search_equals_brute_force_in_any_order(data: st.DataObject) -> None:
         )
 
     batch, others = some(rows), some(many)
-    searcher = Searcher(*batch, radius=limit, most=most)
+    searcher = Searcher(*batch, radius=limit, most=most, early=early)
     twice = np.concatenate([rng.permutation(many), rng.permutation(many)])
     for part in np.array_split(twice, 3):
         cell, node, code = (array[part] for array in others)
@@ -110,7 +125,7 @@ def test_search_equals_brute_force_in_any_order(data: st.DataObject) -> None:
 
     found = triples(searcher)
     assert len(found) == len(set(found))
-    assert set(found) == brute(batch, others, limit, most)
+    assert set(found) == brute(batch, others, limit, most, early)
 
 
 def test_a_lump_keeps_the_least_of_its_equals(monkeypatch: pytest.MonkeyPatch) -> None:
