@@ -41,6 +41,3 @@ class Layout(NamedTuple):
             "use_dictionary": list(self.repeating),
             "column_encoding": dict.fromkeys(self.delta, "DELTA_BINARY_PACKED") or None,
         }
-
-
-UNSORTED: Final = Layout(())  # of a table that says nothing

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from jobs.runtime.held import Held
 from jobs.runtime.session import arrow_rows
+from jobs.runtime.table_scan import Streamed
 
 # Rows of one transport batch: 2.5 MB. The session's own setting is made for media.
 _ARROW_ROWS: Final = 100_000
@@ -21,21 +22,22 @@ Compare = Callable[[tuple[np.ndarray, ...], Iterable[pa.RecordBatch]], Iterator[
 
 
 def scanned(
-    entries: Held, others: DataFrame, compare: Compare, schema: str, *, slice_rows: int
+    entries: Held, others: Streamed, compare: Compare, schema: str, *, slice_rows: int
 ) -> DataFrame:
     """Compare every row with every entry: the rows are read once for each slice of entries.
 
     Args:
         entries: columns of numbers and booleans without null.
         others: rows to stream.
-        compare: finds what there is to find for a slice of the entries.
+        compare: finds what there is to find for a slice of the entries, in the others' columns and
+            `is_old`.
         schema: of what it finds.
         slice_rows: entries that a task holds, and the driver sees, at a time.
 
     Returns:
         what was found, computed.
     """
-    spark = others.sparkSession
+    spark = entries.frame.sparkSession
     with arrow_rows(spark, _ARROW_ROWS):
         found = [_compared(part, others, compare, schema) for part in _slices(entries, slice_rows)]
     return reduce(DataFrame.unionByName, found or [spark.createDataFrame([], schema)])
@@ -51,11 +53,11 @@ def _slices(entries: Held, slice_rows: int) -> Iterator[tuple[np.ndarray, ...]]:
 
 
 def _compared(
-    part: tuple[np.ndarray, ...], others: DataFrame, compare: Compare, schema: str
+    part: tuple[np.ndarray, ...], others: Streamed, compare: Compare, schema: str
 ) -> DataFrame:
-    sent = others.sparkSession.sparkContext.broadcast(part)
+    sent = others.frame.sparkSession.sparkContext.broadcast(part)
     try:
-        return others.mapInArrow(partial(_compare, sent, compare), schema).localCheckpoint()
+        return others.map_in_arrow(partial(_compare, sent, compare), schema).localCheckpoint()
     finally:
         sent.destroy()
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.dedup.hash_scan import scanned
@@ -19,7 +19,7 @@ from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import Held, held
 from jobs.runtime.streams import Batch
-from jobs.runtime.tables import belonging
+from jobs.runtime.table_scan import Streamed, having
 from schemas import image_signals, phash_index
 from schemas.duplicate_kinds import CONTENT, PHASH
 from udfs.near_hashes import BITS, NearHashes, check_radius
@@ -59,19 +59,19 @@ def search(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     names = ("phash", *(("mirrored_phash",) if settings.phash.mirrored else ()))
     # Hashes do not depend on the networks: any signal set's will do.
     hashes = (
-        belonging(batch.warehouse.read(image_signals.TABLE), fresh.frame, "media_sha256")
+        having(batch.warehouse, image_signals.TABLE, "media_sha256", fresh.frame, names)
         .groupBy("media_sha256")
         .agg(*(F.first(name, ignorenulls=True).alias(name) for name in names))
         .where("phash IS NOT NULL")
     )
     hashed = held(fresh.frame.join(hashes, "media_sha256").select("node", *names))
-    index = batch.history(phash_index.TABLE).select("node", *names)
+    index = Streamed.history(batch, phash_index.TABLE, ("node", *names))
     found = links(hashed.frame, index, settings.phash.radius)
     if hashed.rows:
         rows = hashed.frame.withColumn("batch", F.lit(batch.name))
         if not settings.phash.mirrored:
             rows = rows.withColumn("mirrored_phash", F.lit(None))
-        batch.append(rows, phash_index.TABLE, sort_by=phash_index.LAYOUT.sorted_by)
+        batch.append(rows, phash_index.TABLE)
     return found
 
 
@@ -84,7 +84,7 @@ KIND: Final = NearKind(
 )
 
 
-def links(fresh: DataFrame, index: DataFrame, radius: int) -> DataFrame:
+def links(fresh: DataFrame, index: Streamed, radius: int) -> DataFrame:
     """Links of fresh images to each other and to those of the index; runs the comparison.
 
     The index streams through the tasks once for each million of fresh hashes. However the images
@@ -148,7 +148,7 @@ def _oldest(images: DataFrame, *same: str) -> DataFrame:
     return images.groupBy(*same).agg(F.min("node").alias("node"))
 
 
-def _hits(fresh: DataFrame, index: DataFrame, radius: int) -> DataFrame:
+def _hits(fresh: DataFrame, index: Streamed, radius: int) -> DataFrame:
     """Fresh hashes and those within the radius, of the index and of each other."""
     entries = _oldest(fresh, "phash").withColumn("is_mirrored", F.lit(False))
     if "mirrored_phash" in fresh.columns:
@@ -160,28 +160,23 @@ def _hits(fresh: DataFrame, index: DataFrame, radius: int) -> DataFrame:
         )
     hashes = held(entries)
     classes = hashes.frame.where("not is_mirrored")
-    others = _streamed(index, is_old=True).unionByName(_streamed(classes, is_old=False))
+    if "mirrored_phash" in index.columns:  # of what is fresh, the entries have them
+        classes = classes.withColumn("mirrored_phash", F.lit(None).cast("long"))
     compare = partial(_compare, radius=radius)
-    return scanned(hashes, others, compare, _HIT, slice_rows=SLICE_ROWS)
-
-
-def _streamed(images: DataFrame, *, is_old: bool) -> DataFrame:
-    nothing = F.lit(None).cast("long").alias("mirrored_phash")
-    mirrored: Column | str = "mirrored_phash" if "mirrored_phash" in images.columns else nothing
-    return images.select("phash", "node", mirrored, F.lit(is_old).alias("is_old"))
+    return scanned(hashes, index.with_fresh(classes), compare, _HIT, slice_rows=SLICE_ROWS)
 
 
 def _compare(
     part: tuple[np.ndarray, ...], batches: Iterable[pa.RecordBatch], *, radius: int
 ) -> Iterator[pa.RecordBatch]:
-    """Stream rows of (phash, node, mirrored_phash, is_old) through a slice of the fresh."""
+    """Stream rows through a slice of the fresh."""
     hashes, nodes, are_mirrored = part
     near = NearHashes(hashes, np.arange(len(hashes)), radius=radius)
     for batch in batches:
         others, other_nodes, are_old = _collapsed(
-            batch.column(0).to_numpy(),
-            batch.column(1).to_numpy(),
-            batch.column(3).to_numpy(zero_copy_only=False),
+            batch["phash"].to_numpy(),
+            batch["node"].to_numpy(),
+            batch["is_old"].to_numpy(zero_copy_only=False),
         )
         for found in near.near(others, np.arange(len(others))):
             entry, row = found.ids, found.others
@@ -191,16 +186,18 @@ def _compare(
             yield _hit_rows(
                 is_wanted, node, other, others[row], found.distances, of_mirrored, are_old[row]
             )
-        yield from _mirrored(near, batch, nodes, are_mirrored)
+        if "mirrored_phash" in batch.schema.names:
+            yield from _mirrored(near, batch, nodes, are_mirrored)
 
 
 def _mirrored(
     near: NearHashes, batch: pa.RecordBatch, nodes: np.ndarray, are_mirrored: np.ndarray
 ) -> Iterator[pa.RecordBatch]:
     """The same for the mirrored hashes of the rows, against the fresh hashes as they are."""
-    batch = batch.filter(batch.column(2).is_valid())
-    hashes, other_nodes, mirrored = (column.to_numpy() for column in batch.columns[:3])
-    are_old = batch.column(3).to_numpy(zero_copy_only=False)
+    batch = batch.filter(batch["mirrored_phash"].is_valid())
+    names = ("phash", "node", "mirrored_phash")
+    hashes, other_nodes, mirrored = (batch[name].to_numpy() for name in names)
+    are_old = batch["is_old"].to_numpy(zero_copy_only=False)
     for found in near.near(mirrored, np.arange(len(mirrored))):
         entry, row = found.ids, found.others
         yield _hit_rows(

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -20,10 +21,11 @@ from jobs.dedup import stored_centroids
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import Held, held
-from jobs.runtime.lookup import lookup, rows_in, with_file
-from jobs.runtime.session import setting
+from jobs.runtime.lookup import lookup, rows_in
+from jobs.runtime.session import arrow_rows
 from jobs.runtime.streams import Batch
-from jobs.runtime.tables import Warehouse, belonging
+from jobs.runtime.table_scan import Streamed, having
+from jobs.runtime.tables import Warehouse
 from schemas import centroids as centroids_table
 from schemas import image_signals, semantic_index, semantic_vectors
 from schemas import pairs as pairs_table
@@ -55,6 +57,10 @@ BLOCK: Final = 1 << 14
 # (chosen).
 _PAIRS: Final = 1 << 12
 
+# Rows of a batch's codes that go to Python at a time: 8 MB. The session's own is made for media.
+_ARROW_ROWS: Final = 100_000
+
+_MET: Final = ("node", "cell", "code")
 _CANDIDATES: Final = "cell int, node long, other long, distance short"
 _Batches = Iterable[pa.RecordBatch]
 
@@ -90,10 +96,10 @@ def search(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     stored_centroids.hold(warehouse, centroids, model)
     placed = assigned(vectors, centroids).localCheckpoint()
     mine = placed.where(F.col("cell").isNotNull()).withColumn("batch", F.lit(batch.name))
-    batch.append(mine, semantic_index.TABLE, sort_by=semantic_index.LAYOUT.sorted_by)
+    batch.append(mine, semantic_index.TABLE)
     _append_vectors(batch, vectors)
     stored_centroids.report(placed, centroids, warehouse.read(semantic_vectors.TABLE).count())
-    index = batch.history(semantic_index.TABLE)
+    index = Streamed.history(batch, semantic_index.TABLE, _MET)
 
     def vectors_of(nodes: DataFrame) -> DataFrame:
         return lookup(warehouse, semantic_vectors.TABLE, "node", nodes, ("embedding",))
@@ -117,9 +123,9 @@ def _embeddings(batch: Batch, fresh: DataFrame) -> tuple[DataFrame, str | None]:
     """
     scored = F.struct("scored_at", "signal_set")
     warehouse, table = batch.warehouse, image_signals.TABLE
-    # Every image that ever came is passed over here, so by its name alone.
+    said = ("clip_dimension", "clip_model", "scored_at", "signal_set")
     signals = held(
-        belonging(with_file(warehouse, table), fresh, "media_sha256")
+        having(warehouse, table, "media_sha256", fresh, said)
         .where("clip_dimension IS NOT NULL AND clip_model IS NOT NULL")
         .groupBy("media_sha256", "clip_model")
         # An image may have been scored by the same model in several signal sets.
@@ -164,11 +170,7 @@ def _scored(warehouse: Warehouse, model: str) -> DataFrame:
 def _append_vectors(batch: Batch, vectors: DataFrame) -> None:
     """Write embeddings in order of nodes, so that a look-up reads little else."""
     rows = vectors.withColumn("batch", F.lit(batch.name)).repartitionByRange("node")
-    # As the session's: Delta passes no such option of a write on.
-    with setting(
-        batch.warehouse.spark, "parquet.block.size", semantic_vectors.LAYOUT.row_group_bytes
-    ):
-        batch.append(rows, semantic_vectors.TABLE, sort_by=semantic_vectors.LAYOUT.sorted_by)
+    batch.append(rows, semantic_vectors.TABLE)
 
 
 def train(
@@ -246,7 +248,7 @@ def assigned(
 
 def links(
     fresh: DataFrame,
-    index: DataFrame,
+    index: Streamed,
     threshold: float,
     vectors_of: VectorsOf,
     most: int = sign_codes.MOST,
@@ -254,11 +256,12 @@ def links(
     """The pairs of a batch with history and with itself whose cosine is at least the threshold.
 
     A pair is missed when its nodes share no cell, when their codes differ by more than
-    `sign_codes.radius` (p <= 0.001), or when `most` others of the cell have nearer codes.
+    `sign_codes.radius` (p <= 0.001) or the first bits of them by more than `early_radius` (p <=
+    0.0001), or when `most` others of the cell have nearer codes.
 
     Args:
         fresh: `node`, `cell`, `code` of the batch's nodes.
-        index: the same of history; rows of fresh nodes do no harm.
+        index: the same of history, all with a cell; rows of fresh nodes do no harm.
         threshold: least cosine, (0, 1].
         vectors_of: gives `node`, `embedding` of nodes of both.
         most: candidates of a node in a cell.
@@ -266,14 +269,10 @@ def links(
     Returns:
         `a`, `b` long (a < b), `similarity` float; each pair once.
     """
-    columns = ("node", "cell", "code")
-    fresh = fresh.select(*columns).where(F.col("cell").isNotNull()).localCheckpoint()
-    others = index.select(*columns).where(F.col("cell").isNotNull()).unionByName(fresh)
-    radius = sign_codes.radius(threshold)
-    found = [
-        _met(fresh.where(is_fresh), others.where(is_other), radius, most)
-        for is_fresh, is_other in _slices(fresh)
-    ]
+    fresh = fresh.select(*_MET).where(F.col("cell").isNotNull()).localCheckpoint()
+    others = index.with_fresh(fresh)
+    with arrow_rows(fresh.sparkSession, _ARROW_ROWS):
+        found = [_met(fresh.where(part), others, threshold, most) for part in _slices(fresh)]
     spark = fresh.sparkSession
     if not found:
         return spark.createDataFrame([], LINKS)
@@ -288,8 +287,8 @@ def links(
     return _verified(pairs, threshold, vectors_of)
 
 
-def _slices(fresh: DataFrame) -> Iterator[tuple[Column, Column]]:
-    """Bounded parts of a batch: which rows, and which others may be near them.
+def _slices(fresh: DataFrame) -> Iterator[Column]:
+    """Bounded parts of a batch.
 
     Cells stay together, so that all slices read a history that is sorted by cell once; a cell
     that is a slice too many by itself is cut by node.
@@ -301,25 +300,24 @@ def _slices(fresh: DataFrame) -> Iterator[tuple[Column, Column]]:
         filled += count
         following = counts[number + 1][1] if number + 1 < len(counts) else SLICE
         if filled + following > SLICE:
-            is_near = F.col("cell").between(first, cell)
             parts = -(-filled // SLICE)
             for part in range(parts):
                 is_part = F.pmod(F.xxhash64("node"), F.lit(parts)) == part
-                yield is_near & is_part, is_near
+                yield F.col("cell").between(first, cell) & is_part
             first, filled = None, 0
 
 
-def _met(fresh: DataFrame, others: DataFrame, radius: int, most: int) -> DataFrame:
+def _met(fresh: DataFrame, others: Streamed, threshold: float, most: int) -> DataFrame:
     """Candidates of one slice: the nearest codes that each task has seen."""
-    table = fresh.toArrow()
-    mine = _read(table)
+    radius, early = sign_codes.radius(threshold), sign_codes.early_radius(threshold)
+    mine = _read(fresh.toArrow())
 
     def search(batches: _Batches) -> _Batches:
         cell, node, code = mine
-        searcher = sign_codes.Searcher(cell, node, code, radius, most)
+        searcher = sign_codes.Searcher(cell, node, code, radius, most, early)
 
         for batch in batches:
-            searcher.meet(*_read(batch))
+            searcher.meet(*_read(pa.Table.from_batches([batch])))
         for found in searcher.found():
             yield pa.record_batch(
                 {
@@ -331,24 +329,26 @@ def _met(fresh: DataFrame, others: DataFrame, radius: int, most: int) -> DataFra
             )
 
     # Checkpointed slice by slice: one slice at a time is held on the driver.
-    return others.mapInArrow(search, _CANDIDATES).localCheckpoint()
+    cells_asked = np.unique(mine[0])
+    return others.map_in_arrow(search, _CANDIDATES, asked=cells_asked).localCheckpoint()
 
 
-def _read(rows: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read(rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cells, nodes and codes of rows."""
     width = sign_codes.BITS // 8
-    code = rows["code"]
-    is_whole = np.asarray(pa.compute.binary_length(code)) == width
+    code = rows["code"].combine_chunks()
+    is_whole = np.asarray(pc.equal(pc.binary_length(code), width).fill_null(False))
     if not is_whole.all():
         raise ValueError(
             f"codes of {np.count_nonzero(~is_whole)} rows differ from {width} bytes; "
             "rebuild the index with this version's codes"
         )
-    joined = b"".join(code.to_pylist())
+    # Of one width, their bytes are a matrix as they lie.
+    fixed = code.cast(pa.binary(width))
     return (
         np.asarray(rows["cell"], np.int32),
         np.asarray(rows["node"], np.int64),
-        np.frombuffer(joined, "<u8").reshape(-1, width // 8),
+        np.frombuffer(fixed.buffers()[1], "<u8", len(fixed) * width // 8).reshape(-1, width // 8),
     )
 
 

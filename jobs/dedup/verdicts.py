@@ -237,7 +237,7 @@ class _Search:
         )
         if found.said["news"]:
             news = found.frame.where(is_new).withColumn("batch", F.lit(self.batch.name))
-            self.batch.append(news, exact_index.TABLE, sort_by=exact_index.LAYOUT.sorted_by)
+            self.batch.append(news, exact_index.TABLE)
         rows = _unnamed(exact.verdicts(prints, found.frame))
         if judged.keep != FIRST:
             rows = rows.unionByName(self._deposed(exact.deposed(found.frame)))

@@ -20,8 +20,9 @@ from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import Held, computed, held
 from jobs.runtime.lookup import lookup
-from jobs.runtime.session import arrow_rows, setting
+from jobs.runtime.session import arrow_rows
 from jobs.runtime.streams import Batch
+from jobs.runtime.table_scan import Streamed
 from jobs.runtime.tables import belonging
 from schemas import clip_index, clip_runs, clips
 from schemas.duplicate_kinds import CONTENT, VIDEO
@@ -74,11 +75,11 @@ def links(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
     _append_runs(batch, found)
     with arrow_rows(batch.warehouse.spark, _ARROW_ROWS):
         told = held(found.select(clip_runs.RUNS, "node").mapInArrow(_keys, _KEY))
-    index = batch.history(clip_index.TABLE).select("phash", "node")
+    index = Streamed.history(batch, clip_index.TABLE, ("phash", "node"))
     pairs = computed(candidates(told.frame, index))
     if told.rows:
         rows = told.frame.withColumn("batch", F.lit(batch.name))
-        batch.append(rows, clip_index.TABLE, sort_by=clip_index.LAYOUT.sorted_by)
+        batch.append(rows, clip_index.TABLE)
     return _verified(batch, pairs, settings.video.threshold)
 
 
@@ -91,7 +92,7 @@ KIND: Final = NearKind(
 )
 
 
-def candidates(fresh: DataFrame, index: DataFrame, most: int = MOST) -> DataFrame:
+def candidates(fresh: DataFrame, index: Streamed, most: int = MOST) -> DataFrame:
     """Pairs of clips of which a frame looks the same; runs the comparison.
 
     Args:
@@ -119,8 +120,7 @@ def candidates(fresh: DataFrame, index: DataFrame, most: int = MOST) -> DataFram
             }
         )
 
-    others = index.unionByName(fresh)
-    hits = scanned(hashes, others, compare, _HIT, slice_rows=SLICE_ROWS)
+    hits = scanned(hashes, index.with_fresh(fresh), compare, _HIT, slice_rows=SLICE_ROWS)
     of_clip = hits.groupBy("phash", "node").agg(
         F.min("distance").alias("distance"), F.sum("left_off").alias("left_off")
     )
@@ -145,9 +145,7 @@ def candidates(fresh: DataFrame, index: DataFrame, most: int = MOST) -> DataFram
 def _append_runs(batch: Batch, found: DataFrame) -> None:
     """Write runs in order of nodes, so that a look-up reads little else."""
     rows = found.withColumn("batch", F.lit(batch.name)).repartitionByRange("node")
-    # As the session's: Delta passes no such option of a write on.
-    with setting(batch.warehouse.spark, "parquet.block.size", clip_runs.LAYOUT.row_group_bytes):
-        batch.append(rows, clip_runs.TABLE, sort_by=clip_runs.LAYOUT.sorted_by)
+    batch.append(rows, clip_runs.TABLE)
 
 
 def _keys(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import types as T
-from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 
 from jobs.runtime import streams
 from jobs.runtime.errors import SluiceError
@@ -38,7 +38,9 @@ _ROW_BYTES: Final = 8
 _GROUP: Final = T.StructType(
     [T.StructField("part", T.IntegerType()), T.StructField("paths", T.ArrayType(T.StringType()))]
 )
-_MERGED: Final = "part int, name string, bytes long, rows long"
+_MERGED: Final = pa.schema(
+    [("part", pa.int32()), ("name", pa.string()), ("bytes", pa.int64()), ("rows", pa.int64())]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +175,7 @@ def _merged(
     module = contract(table)
     merge = _merging(warehouse.path(table), to_arrow_schema(module.SCHEMA), module.LAYOUT)
     written = []
-    for row in asked.mapInArrow(merge, _MERGED).collect():
+    for row in asked.mapInArrow(merge, from_arrow_schema(_MERGED)).collect():
         group = groups[row.part]
         if row.rows != _rows(group):
             raise SluiceError(
@@ -221,14 +223,9 @@ def _merging(
             for part, paths in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 name = f"{uuid.uuid4().hex}.parquet"
                 said = _write(_sorted(folder, paths, schema, layout), folder, name, layout)
-                yield pa.RecordBatch.from_pylist([{"part": part, "name": name, **said}], _ANSWER)
+                yield pa.RecordBatch.from_pylist([{"part": part, "name": name, **said}], _MERGED)
 
     return merge
-
-
-_ANSWER: Final = pa.schema(
-    [("part", pa.int32()), ("name", pa.string()), ("bytes", pa.int64()), ("rows", pa.int64())]
-)
 
 
 def _sorted(folder: str, paths: Sequence[str], schema: pa.Schema, layout: Layout) -> pa.Table:

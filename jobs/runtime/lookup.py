@@ -60,17 +60,6 @@ def lookup(
     return by_file.repartition(tasks, "path").mapInArrow(read, schema)
 
 
-def with_file(warehouse: Warehouse, table: str) -> DataFrame:
-    """The rows of a table, and the name of the `file` that each lies in. For `rows_in`.
-
-    So a search by a column that is in no order reads that column, and not what it is to find.
-    """
-    rows = warehouse.read(table)
-    if not warehouse.file_count(table):  # and so no table to Spark
-        return rows.withColumn("file", F.lit(None).cast("string"))
-    return rows.withColumn("file", F.col("_metadata.file_name"))
-
-
 def rows_in(
     warehouse: Warehouse, table: str, wanted: DataFrame, columns: Sequence[str]
 ) -> DataFrame:
@@ -78,8 +67,9 @@ def rows_in(
 
     Args:
         warehouse: holds the table.
-        table: its name, of the version that `with_file` read.
-        wanted: the columns of the table's key, and `file`; each row once.
+        table: its name.
+        wanted: the columns of the table's key, and `file` as `table_scan.having` says it; each row
+            once.
         columns: wanted beside the key.
 
     Returns:
@@ -87,7 +77,7 @@ def rows_in(
     """
     module = contract(table)
     schema = StructType([module.SCHEMA[name] for name in (*module.KEY, *columns)])
-    read = _of_keys(warehouse.path(table), module.KEY, to_arrow_schema(schema))
+    read = _of_keys(warehouse.path(table), to_arrow_schema(schema))
     keys = F.collect_list(F.struct(*module.KEY)).alias("keys")
     tasks = -(-max(1, warehouse.file_count(table)) // _FILES_PER_TASK)
     by_file = wanted.groupBy("file").agg(keys)
@@ -95,24 +85,30 @@ def rows_in(
 
 
 def _of_keys(
-    folder: str, key: Sequence[str], schema: pa.Schema
+    folder: str, schema: pa.Schema
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for name, keys in zip(batch["file"].to_pylist(), batch["keys"], strict=True):
-                asked = pa.Table.from_struct_array(keys.values)
-                filesystem, inside = place_of(folder, name)
-                with pq.ParquetFile(inside, filesystem=filesystem) as file:
-                    for group in range(file.num_row_groups):
-                        there = file.read_row_group(group, columns=key).select(key)
-                        there = there.append_column("row", pa.array(np.arange(len(there))))
-                        rows = there.join(asked, key, join_type="inner")["row"]
-                        if len(rows):
-                            held = file.read_row_group(group, columns=schema.names)
-                            found = held.select(schema.names).take(rows).cast(schema)
-                            yield from found.combine_chunks().to_batches()
+                yield from _asked_in(folder, name, pa.Table.from_struct_array(keys.values), schema)
 
     return read
+
+
+def _asked_in(
+    folder: str, name: str, asked: pa.Table, schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    key = asked.column_names
+    filesystem, inside = place_of(folder, name)
+    with pq.ParquetFile(inside, filesystem=filesystem) as file:
+        for group in range(file.num_row_groups):
+            there = file.read_row_group(group, columns=key).select(key)
+            there = there.append_column("row", pa.array(np.arange(len(there))))
+            rows = there.join(asked, key, join_type="inner")["row"]
+            if len(rows):
+                held = file.read_row_group(group, columns=schema.names)
+                found = held.select(schema.names).take(rows).cast(schema)
+                yield from found.combine_chunks().to_batches()
 
 
 def _ranges(warehouse: Warehouse, table: str, key: str) -> DataFrame:
@@ -142,7 +138,7 @@ def _rows(
 ) -> Iterator[pa.RecordBatch]:
     filesystem, inside = place_of(folder, path)
     with pq.ParquetFile(inside, filesystem=filesystem) as file:
-        groups = [g for g in range(file.num_row_groups) if _may_hold(file.metadata, g, key, asked)]
+        groups = [g for g in range(file.num_row_groups) if may_hold(file.metadata, g, key, asked)]
         for group in groups:
             rows = file.read_row_group(group, columns=schema.names).select(schema.names)
             is_asked = np.isin(rows[key].to_numpy(), asked)
@@ -160,8 +156,8 @@ def place_of(folder: str, path: str) -> tuple[fs.FileSystem, str]:
     return filesystem_of(name if "://" in name else posixpath.join(folder, name))
 
 
-def _may_hold(metadata: pq.FileMetaData, group: int, key: str, asked: np.ndarray) -> bool:
-    """Whether a row group can hold one of the ascending keys."""
+def may_hold(metadata: pq.FileMetaData, group: int, key: str, asked: np.ndarray) -> bool:
+    """Whether a row group can hold one of the keys, which ascend."""
     held = metadata.row_group(group)
     names = [held.column(i).path_in_schema for i in range(held.num_columns)]
     said = held.column(names.index(key)).statistics

@@ -29,8 +29,9 @@ from pyspark.sql import functions as F
 
 from jobs.runtime.errors import BreakerOpen, CheckpointBusy, LedgerMismatch
 from jobs.runtime.session import setting
-from jobs.runtime.tables import ON_DEMAND, Warehouse, conform
+from jobs.runtime.tables import ON_DEMAND, Warehouse, conform, contract
 from schemas import batches, quarantine
+from schemas.layout import Layout
 
 log: Final = logging.getLogger("sluice")
 
@@ -151,10 +152,18 @@ class Batch:
         max_rows_per_file: int = 0,
         sort_by: Sequence[str] = (),
     ) -> None:
-        """Append once, however often the batch is replayed. At most one append a table."""
+        """Append once, however often the batch is replayed. At most one append a table.
+
+        Args:
+            frame: columns of the table, and any others.
+            table: its name.
+            max_rows_per_file: 0: whatever a task has goes into one file.
+            sort_by: order of the rows in a file; that of the table's layout, where it has one.
+        """
         rows = conform(frame, table)
-        if sort_by:
-            rows = rows.sortWithinPartitions(*sort_by)
+        layout: Layout | None = getattr(contract(table), "LAYOUT", None)
+        if order := layout.sorted_by if layout else sort_by:
+            rows = rows.sortWithinPartitions(*order)
         with self._signed():
             appended = self.warehouse.append(
                 rows,

@@ -1,5 +1,6 @@
 """The warehouse: where tables are, and the only writes to them."""
 
+import contextlib
 import json
 import time
 import urllib.parse
@@ -64,6 +65,7 @@ from schemas import (
     urls,
     video_signals,
 )
+from schemas.layout import Layout
 from udfs.arrow import record_batch
 
 CONTRACTS: Final[Mapping[str, ModuleType]] = {
@@ -212,15 +214,22 @@ class Warehouse:
         return self.spark.createDataFrame(pa.Table.from_batches([record_batch(rows, nullable)]))
 
     def files(self, table: str) -> DataFrame:
-        """The table's files as its log names them: `path`, and `stats` as JSON."""
+        """The table's files as its log names them: `path`, `size` in bytes, `stats` as JSON."""
         entries = self._snapshot(table).allFiles().toDF()
-        return DataFrame(entries, self.spark).select("path", "stats")
+        return DataFrame(entries, self.spark).select("path", "size", "stats")
 
     def file_count(self, table: str) -> int:
         """How many files the table consists of."""
         snapshot = self._snapshot(table)
         checksum = snapshot.checksumOpt()  # without it, a Spark job over the whole log
         return int(checksum.get().numFiles() if checksum.isDefined() else snapshot.numOfFiles())
+
+    def size_bytes(self, table: str) -> int:
+        """How large the table's files are together."""
+        snapshot = self._snapshot(table)
+        checksum = snapshot.checksumOpt()
+        known = checksum.get().tableSizeBytes() if checksum.isDefined() else snapshot.sizeInBytes()
+        return int(known)
 
     def properties(self, table: str) -> dict[str, str]:
         """The table's properties."""
@@ -375,7 +384,8 @@ class Warehouse:
         self._require_contract(table, str(transaction.metadata().schemaString()))
         # Another driver's append of the same meanwhile makes ours fail, not land twice.
         transaction.readTxn().addOne(application)
-        with setting(self.spark, "spark.sql.files.maxRecordsPerFile", max_rows_per_file):
+        per_file = setting(self.spark, "spark.sql.files.maxRecordsPerFile", max_rows_per_file)
+        with per_file, self._laid_out(table):
             written = transaction.writeFiles(rows._jdf).toSeq()
         transaction.commit(written.prepended(self._transaction(by)), self._appending())
         stats = [file.get("stats") for file in self._parsed(written)]
@@ -386,10 +396,19 @@ class Warehouse:
 
         Their files are written again without them: no deletion vector leaves them where they are.
         """
-        with setting(
+        whole = setting(
             self.spark, "spark.databricks.delta.delete.deletionVectors.persistent", "false"
-        ):
+        )
+        with whole, self._laid_out(table):
             DeltaTable.forPath(self.spark, self.path(table)).delete(condition)
+
+    def _laid_out(self, table: str) -> contextlib.AbstractContextManager[None]:
+        """Files written meanwhile have row groups as the table's layout says, if it has one."""
+        layout: Layout | None = getattr(contract(table), "LAYOUT", None)
+        if layout is None:
+            return contextlib.nullcontext()
+        # As the session's: Delta passes no such option of a write on.
+        return setting(self.spark, "parquet.block.size", layout.row_group_bytes)
 
     def vacuum(self, table: str, *, kept_s: float = 0.0) -> None:
         """Remove the data files that are not of the table's newest version.

@@ -32,9 +32,8 @@ from jobs.judged_pairs import Pairs
 from jobs.runtime import streams
 from jobs.runtime.config import Config
 from jobs.runtime.errors import SluiceError
-from jobs.runtime.session import setting
 from jobs.runtime.streams import Batch, Outcome
-from jobs.runtime.tables import Warehouse, contract
+from jobs.runtime.tables import Warehouse
 from jobs.takedown import found as search
 from jobs.takedown.found import Found
 from jobs.takedown.keys import Key
@@ -50,7 +49,6 @@ from schemas import (
     tombstones,
     urls,
 )
-from schemas.layout import UNSORTED
 from udfs.identity import digest
 
 NAME: Final = "takedown"
@@ -227,10 +225,8 @@ def _take_down(batch: Batch, config: Config, note: _Note) -> Outcome:
     warehouse, found = batch.warehouse, note.found
     _entomb(batch, note)
     for removal in found.removals:
-        layout = getattr(contract(removal.table), "LAYOUT", UNSORTED)
-        with setting(warehouse.spark, "parquet.block.size", layout.row_group_bytes):
-            for condition in removal.conditions():
-                batch.delete(removal.table, condition)
+        for condition in removal.conditions():
+            batch.delete(removal.table, condition)
     _supersede(batch, found)
     departed.judge_again(batch, config, found.departed)
     _settle(warehouse, note)

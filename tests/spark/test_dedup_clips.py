@@ -12,6 +12,7 @@ from jobs.dedup import clips, video
 from jobs.runtime import streams
 from jobs.runtime.config import Dedup
 from jobs.runtime.errors import ConfigError
+from jobs.runtime.table_scan import Streamed
 from jobs.runtime.tables import Warehouse
 from schemas import clip_index, clip_pairs, clip_runs, duplicate_edges, duplicates, exact_index
 from tests.clip_warehouse import FPS, Clip, ClipWarehouse, video_links
@@ -231,7 +232,7 @@ def test_a_frame_that_very_many_clips_show_is_bounded(
     ]
     index, mine = (spark.createDataFrame(part, "phash long, node long") for part in rows)
     with caplog.at_level(logging.INFO, logger="sluice"):
-        pairs = video.candidates(mine, index, most=4).collect()
+        pairs = video.candidates(mine, Streamed.of(index), most=4).collect()
 
     found = {(row.a, row.b) for row in pairs}
     assert len(found) == len(pairs) <= 21 * 4

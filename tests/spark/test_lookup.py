@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
-from jobs.runtime.lookup import rows_in, with_file
+from jobs.runtime.lookup import rows_in
 from jobs.runtime.session import setting
+from jobs.runtime.table_scan import having
 from jobs.runtime.tables import Warehouse
 from schemas import image_signals
 from tests.told_rows import append
@@ -21,7 +21,8 @@ def test_rows_are_had_from_the_row_groups_that_hold_them(
 ) -> None:
     warehouse = Warehouse(spark, str(tmp_path / "a warehouse"))
     warehouse.create(TABLE)
-    assert with_file(warehouse, TABLE).select("media_sha256", "file").collect() == []
+    nothing = having(warehouse, TABLE, "media_sha256", warehouse.read(TABLE), ("signal_set",))
+    assert nothing.collect() == []
     rng = np.random.default_rng(0)
     names = [f"{number:064x}" for number in rng.permutation(3000)]
     made = {name: rng.bytes(256) for name in names}
@@ -32,8 +33,12 @@ def test_rows_are_had_from_the_row_groups_that_hold_them(
     assert max(pq.read_metadata(file).num_row_groups for file in files) > 2
 
     asked = {*rng.choice(names, 400, replace=False).tolist(), names[0], names[99]}
-    of_asked = F.col("media_sha256").isin(sorted(asked)) & (F.col("signal_set") == "a")
-    wanted = with_file(warehouse, TABLE).where(of_asked)
+    keys = spark.createDataFrame([(name,) for name in (*asked, "f" * 64)], "media_sha256 string")
+    said = having(warehouse, TABLE, "media_sha256", keys, ("signal_set", "scored_at"))
+    every = warehouse.read(TABLE).select(*said.columns[:-1]).collect()
+    got = sorted(row[:-1] for row in said.collect())
+    assert got == sorted(tuple(row) for row in every if row.media_sha256 in asked)
+    wanted = said.where("signal_set = 'a'").select("media_sha256", "signal_set", "file")
     found = rows_in(warehouse, TABLE, wanted, ("clip_embedding", "status")).collect()
 
     got = {row.media_sha256: bytes(row.clip_embedding) for row in found}

@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from jobs.dedup import phash
+from jobs.runtime.table_scan import Streamed
 from udfs.phash import hamming
 
 Rows = list[tuple[int, int, int | None]]  # node, hash, hash of the mirror image
@@ -39,7 +40,7 @@ def linked(spark: SparkSession, fresh: Rows, index: Rows = [], radius: int = 6) 
         made = spark.createDataFrame(rows, SCHEMA)
         return made if any(row[2] is not None for row in rows) else made.drop("mirrored_phash")
 
-    rows = phash.links(frame(fresh), frame(index), radius).collect()
+    rows = phash.links(frame(fresh), Streamed.of(frame(index)), radius).collect()
     found = {(row.a, row.b): row.similarity for row in rows}
     assert len(found) == len(rows), "a pair is linked twice"
     assert all(a < b for a, b in found)

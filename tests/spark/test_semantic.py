@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.dedup import semantic, stored_centroids
 from jobs.runtime.config import Dedup
 from jobs.runtime.errors import ConfigError
+from jobs.runtime.table_scan import Streamed
 from tests.dedup_warehouse import DedupWarehouse, Item, elders
 from udfs.centroids import ASSIGNMENTS, Centroids, readable
 from udfs.embedding import pack, unit, unpack
@@ -32,6 +33,10 @@ def planted(rows: int, seed: int) -> list[bytes]:
 def frame(spark: SparkSession, packed: Sequence[bytes | None], first: int = 0) -> DataFrame:
     rows = [(node, embedding) for node, embedding in enumerate(packed, first)]
     return spark.createDataFrame(rows, "node long, embedding binary")
+
+
+def streamed(assigned: DataFrame) -> Streamed:
+    return Streamed.of(assigned.select("node", "cell", "code").where("cell IS NOT NULL"))
 
 
 def brute(packed: Sequence[bytes], threshold: float = THRESHOLD) -> dict[tuple[int, int], float]:
@@ -111,7 +116,7 @@ def test_links_are_those_of_exact_search(
     links: dict[tuple[int, int], float] = {}
     for first, last in pairwise(bounds):
         fresh = assigned.where(f"node >= {first} and node < {last}")
-        history = assigned.where(f"node < {first}")
+        history = streamed(assigned.where(f"node < {first}"))
         new = found(semantic.links(fresh, history, THRESHOLD, vectors_of))
         assert all(a < b and first <= b < last for a, b in new)
         links |= new
@@ -137,7 +142,7 @@ def test_slices_and_blocks_change_nothing(
     vectors = frame(spark, some).localCheckpoint()
     few = Centroids(centroids.vectors[:4], centroids.mean_cosine, centroids.low_cosine)
     assigned = semantic.assigned(vectors, few).localCheckpoint()
-    nothing = assigned.where("false")
+    nothing = streamed(assigned.where("false"))
 
     def links() -> pd.DataFrame:
         pairs = semantic.links(assigned, nothing, THRESHOLD, lambda _: vectors)
@@ -160,17 +165,24 @@ def test_what_cannot_be_linked_is_not(
     zero = b"\x00" * 2 * DIMENSION
     vectors = frame(spark, [packed[0], packed[0], packed[0], zero, zero, None]).localCheckpoint()
     assigned = semantic.assigned(vectors, centroids).localCheckpoint()
-    nothing = assigned.where("false")
+    nothing = streamed(assigned.where("false"))
 
     # Node 2 was taken down: its codes are in the index still, its embedding is gone.
     links = semantic.links(
         assigned.where("node > 0"),
-        assigned,
+        streamed(assigned),
         THRESHOLD,
         lambda nodes: vectors.join(nodes, "node", "left_semi").where("node != 2"),
     )
     assert found(links) == {(0, 1): pytest.approx(1)}
-    assert found(semantic.links(nothing, assigned, THRESHOLD, lambda _: vectors)) == {}
+    assert (
+        found(
+            semantic.links(
+                assigned.where("false"), streamed(assigned), THRESHOLD, lambda _: vectors
+            )
+        )
+        == {}
+    )
     short = spark.createDataFrame([(9, 1, b"\x00")], "node long, cell int, code binary")
     with pytest.raises(ValueError, match="codes of 1 rows differ from 64 bytes"):
         semantic.links(short, nothing, THRESHOLD, lambda _: vectors)
