@@ -4,17 +4,16 @@ An image is found by the hashes of its segments that tell something. The index o
 past those of the batch; of old images nothing else is read but the hashes of candidates. An image
 with fewer than two such hashes is like no other.
 
-Equal hashes are one *class*, and a hash leads to the oldest of each class near it. So a logo that a
-third of all rows share costs a comparison a row: with the oldest that shows it. Of images that come
-in their order the links are the same, however they are dealt out to batches: what a class is led to
-is settled when it begins. In another order so are the clusters, unless an image shares no hash but
-such as others, unlike it, had before.
+A hash leads to a few of the images that came before: a logo that a third of all rows share costs a
+few comparisons a row. Of images that come in their order the links are the same however they are
+dealt out to batches, for what came before one is the same. In another order so are the clusters, up
+to what a hash that more share would have led to.
 """
 
 import logging
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +23,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from jobs.dedup import forest
-from jobs.dedup.hash_scan import collapsed, scanned
+from jobs.dedup.hash_scan import scanned
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import Held, computed, held
@@ -40,9 +39,9 @@ from udfs.near_hashes import NearHashes, check_radius
 
 log: Final = logging.getLogger("sluice")
 
-# Classes that a hash of an image leads to. What is near more is everywhere and tells little, a logo
-# in any number of encodings: the nearest, then those that began first, are compared. As for frames
-# of clips (jobs/dedup/video.py); chosen.
+# Images that a hash of an image leads to. What more show is everywhere and tells little, a logo or
+# a frame: the nearest, then the oldest, are compared. As for frames of clips (jobs/dedup/video.py);
+# chosen.
 MOST: Final = 16
 # Hashes of a batch that a task compares with at a time: as for perceptual hashes.
 SLICE_ROWS: Final = 1_000_000
@@ -51,13 +50,12 @@ _ARROW_ROWS: Final = 10_000
 
 _SEGMENTS: Final = StructType([crop_segments.SCHEMA[name] for name in ("node", HASHES)])
 _LINK: Final = "a long, b long, similarity float"
-_HIT: Final = "hash long, other_hash long, distance byte, other long, is_old boolean"
+_HIT: Final = "hash long, other long, distance byte, is_old boolean"
 _HIT_ARROW: Final = pa.schema(
     [
         ("hash", pa.int64()),
-        ("other_hash", pa.int64()),
-        ("distance", pa.int8()),
         ("other", pa.int64()),
+        ("distance", pa.int8()),
         ("is_old", pa.bool_()),
     ]
 )
@@ -113,7 +111,7 @@ def candidates(fresh: DataFrame, index: DataFrame, radius: int, most: int = MOST
         fresh: hash long, node long: hashes of fresh images, each once; read more than once.
         index: the same of all images of history, best sorted by hash; no fresh node.
         radius: most bits that differ, 0 to 10.
-        most: classes that a hash of a fresh image leads to.
+        most: images that a hash of a fresh image leads to.
 
     Returns:
         `a`, `b`, distinct, a < b.
@@ -123,33 +121,33 @@ def candidates(fresh: DataFrame, index: DataFrame, radius: int, most: int = MOST
     """
     check_radius(radius)
     hashes = held(fresh.select("hash").distinct())
-    classes = fresh.groupBy("hash").agg(F.min("node").alias("node"))
-    others = index.select("hash", "node", F.lit(True).alias("is_old")).unionByName(
-        classes.select("hash", "node", F.lit(False).alias("is_old"))
-    )
-    hits = scanned(hashes, others, partial(_compare, radius=radius), _HIT, slice_rows=SLICE_ROWS)
-    # A class that history knows began there, whoever joins it now.
-    began = F.coalesce(F.min(F.when(F.col("is_old"), F.col("other"))), F.min("other"))
-    near = hits.groupBy("hash", "other_hash").agg(
-        F.min("distance").alias("distance"),
-        began.alias("other"),
-        F.bool_or("is_old").alias("is_old"),
-    )
-    # Of two fresh images the younger finds the older.
-    led = fresh.join(near, "hash").where("is_old OR other < node")
-    nearest = Window.partitionBy("node", "hash").orderBy("distance", "other")
+    others = _streamed(index, is_old=True).unionByName(_streamed(fresh, is_old=False))
+    compare = partial(_compare, radius=radius, most=most)
+    hits = scanned(hashes, others, compare, _HIT, slice_rows=SLICE_ROWS)
+    near = hits.groupBy("hash", "other", "is_old").agg(F.min("distance").alias("distance"))
+    # One more than is asked for, so that it shows where there were more. All of history is before
+    # an image of the batch; what of the batch is before it, differs from image to image.
+    place = F.row_number().over(Window.partitionBy("hash", "is_old").orderBy("distance", "other"))
+    near = near.withColumn("place", place).where(~F.col("is_old") | (F.col("place") <= most + 1))
+    before = fresh.join(near.drop("place"), "hash").where("is_old OR other < node")
+    place = F.row_number().over(Window.partitionBy("node", "hash").orderBy("distance", "other"))
     found = held(
-        led.withColumn("place", F.row_number().over(nearest)),
-        left_off=F.count_if(F.col("place") > most),
+        before.withColumn("place", place).where(F.col("place") <= most + 1),
+        crowded=F.count_if(F.col("place") > most),
     )
-    if found.said["left_off"]:
+    if found.said["crowded"]:
         log.info(
-            "crop: segments that look like those of more than %d others; not compared for them: %d",
+            "crop: segments that look like those of more than %d images, of which the nearest are"
+            " compared: %d",
             most,
-            found.said["left_off"],
+            found.said["crowded"],
         )
     pair = F.least("node", "other").alias("a"), F.greatest("node", "other").alias("b")
     return computed(found.frame.where(F.col("place") <= most).select(*pair).distinct())
+
+
+def _streamed(images: DataFrame, *, is_old: bool) -> DataFrame:
+    return images.select("hash", "node", F.lit(is_old).alias("is_old"))
 
 
 def _append_segments(batch: Batch, told: DataFrame) -> None:
@@ -169,20 +167,20 @@ def _told(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _compare(
-    part: tuple[np.ndarray, ...], batches: Iterable[pa.RecordBatch], *, radius: int
+    part: tuple[np.ndarray, ...], batches: Iterable[pa.RecordBatch], *, radius: int, most: int
 ) -> Iterator[pa.RecordBatch]:
     """Stream rows of (hash, node, is_old) through a slice of the fresh hashes."""
     (mine,) = part
     near = NearHashes(mine, mine, radius=radius)
     for rows in batches:
-        hashes, nodes, are_old = collapsed(
+        runs = _Runs.of(
             rows["hash"].to_numpy(),
             rows["node"].to_numpy(),
             rows["is_old"].to_numpy(zero_copy_only=False),
         )
-        for found in near.near(hashes, np.arange(len(hashes))):
-            row = found.others
-            columns = found.ids, hashes[row], found.distances, nodes[row], are_old[row]
+        for found in near.near(runs.hashes, np.arange(len(runs.hashes))):
+            hit, row = runs.firsts(found.others, most)
+            columns = found.ids[hit], runs.nodes[row], found.distances[hit], runs.are_old[row]
             yield pa.RecordBatch.from_arrays(
                 [
                     pa.array(column, field.type)
@@ -190,6 +188,37 @@ def _compare(
                 ],
                 schema=_HIT_ARROW,
             )
+
+
+class _Runs(NamedTuple):
+    """Rows in runs of equal hashes, each looked up once, the oldest first.
+
+    Attributes:
+        hashes: (k,) int64, of each run.
+        starts: (k + 1,) int64, the row that each begins with, and the end.
+        nodes: (n,) int64, of the rows.
+        are_old: (n,) bool; all of a run are, or none.
+    """
+
+    hashes: np.ndarray
+    starts: np.ndarray
+    nodes: np.ndarray
+    are_old: np.ndarray
+
+    @classmethod
+    def of(cls, hashes: np.ndarray, nodes: np.ndarray, are_old: np.ndarray) -> "_Runs":
+        order = np.lexsort((nodes, are_old, hashes))
+        hashes, nodes, are_old = hashes[order], nodes[order], are_old[order]
+        is_first = np.ones(len(hashes), bool)
+        is_first[1:] = (hashes[1:] != hashes[:-1]) | (are_old[1:] != are_old[:-1])
+        starts = np.flatnonzero(is_first)
+        return cls(hashes[starts], np.append(starts, len(hashes)), nodes, are_old)
+
+    def firsts(self, runs: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of runs that were hit the first rows, one more than so many: each's hit, and the row."""
+        counts = np.minimum(np.diff(self.starts), most + 1)[runs]
+        hit = np.repeat(np.arange(len(runs)), counts)
+        return hit, self.starts[runs][hit] + np.arange(len(hit)) - (np.cumsum(counts) - counts)[hit]
 
 
 def _verified(batch: Batch, pairs: DataFrame, radius: int) -> DataFrame:

@@ -41,26 +41,6 @@ def scanned(
     return reduce(DataFrame.unionByName, found or [spark.createDataFrame([], schema)])
 
 
-def collapsed(
-    hashes: np.ndarray, nodes: np.ndarray, are_old: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One row, the oldest, of each run of equal hashes: of a sorted index, of each hash.
-
-    Args:
-        hashes: (n,) int64.
-        nodes: (n,) int64.
-        are_old: (n,) bool; a run is of equal ones.
-
-    Returns:
-        the same of the runs.
-    """
-    is_first = np.ones(len(hashes), bool)
-    is_first[1:] = (hashes[1:] != hashes[:-1]) | (are_old[1:] != are_old[:-1])
-    starts = np.flatnonzero(is_first)
-    oldest = np.minimum.reduceat(nodes, starts) if len(starts) else nodes
-    return hashes[starts], oldest, are_old[starts]
-
-
 def _slices(entries: Held, slice_rows: int) -> Iterator[tuple[np.ndarray, ...]]:
     """The entries on the driver, a slice at a time."""
     count = -(-entries.rows // slice_rows)

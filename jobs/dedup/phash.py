@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs.dedup.hash_scan import collapsed, scanned
+from jobs.dedup.hash_scan import scanned
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import Held, held
@@ -178,7 +178,7 @@ def _compare(
     hashes, nodes, are_mirrored = part
     near = NearHashes(hashes, np.arange(len(hashes)), radius=radius)
     for batch in batches:
-        others, other_nodes, are_old = collapsed(
+        others, other_nodes, are_old = _collapsed(
             batch.column(0).to_numpy(),
             batch.column(1).to_numpy(),
             batch.column(3).to_numpy(zero_copy_only=False),
@@ -220,3 +220,14 @@ def _hit_rows(is_wanted: np.ndarray, *columns: np.ndarray) -> pa.RecordBatch:
         for column, field in zip(columns, _HIT_ARROW, strict=True)
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=_HIT_ARROW)
+
+
+def _collapsed(
+    hashes: np.ndarray, nodes: np.ndarray, are_old: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One row, the oldest, of each run of equal hashes: of a sorted index, of each hash."""
+    is_first = np.ones(len(hashes), bool)
+    is_first[1:] = (hashes[1:] != hashes[:-1]) | (are_old[1:] != are_old[:-1])
+    starts = np.flatnonzero(is_first)
+    oldest = np.minimum.reduceat(nodes, starts) if len(starts) else nodes
+    return hashes[starts], oldest, are_old[starts]
