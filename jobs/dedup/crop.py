@@ -35,7 +35,7 @@ from schemas import crop_index, crop_segments, image_signals
 from schemas.crop_segments import HASHES
 from schemas.duplicate_kinds import CONTENT, CROP
 from udfs.crop_match import BITS, similarity, telling
-from udfs.near_hashes import NearHashes, check_radius
+from udfs.near_hashes import NearHashes, Pairs, check_radius
 
 log: Final = logging.getLogger("sluice")
 
@@ -45,6 +45,8 @@ log: Final = logging.getLogger("sluice")
 MOST: Final = 16
 # Hashes of a batch that a task compares with at a time: as for perceptual hashes.
 SLICE_ROWS: Final = 1_000_000
+# Classes of equal hashes that are laid open at a time. Chosen: of MOST + 1 images each 28 MB.
+_HITS: Final = 1 << 16
 # Images, or pairs of them, that go to Python at a time. Chosen: of 16 hashes a side 2.6 MB.
 _ARROW_ROWS: Final = 10_000
 
@@ -178,7 +180,7 @@ def _compare(
             rows["node"].to_numpy(),
             rows["is_old"].to_numpy(zero_copy_only=False),
         )
-        for found in near.near(runs.hashes, np.arange(len(runs.hashes))):
+        for found in _parts(near.near(runs.hashes, np.arange(len(runs.hashes)))):
             hit, row = runs.firsts(found.others, most)
             columns = found.ids[hit], runs.nodes[row], found.distances[hit], runs.are_old[row]
             yield pa.RecordBatch.from_arrays(
@@ -188,6 +190,12 @@ def _compare(
                 ],
                 schema=_HIT_ARROW,
             )
+
+
+def _parts(blocks: Iterable[Pairs]) -> Iterator[Pairs]:
+    for block in blocks:
+        for start in range(0, len(block.ids), _HITS):
+            yield Pairs(*(column[start : start + _HITS] for column in block))
 
 
 class _Runs(NamedTuple):
