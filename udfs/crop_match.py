@@ -20,6 +20,8 @@ BITS: Final = 64
 #   10 92, 70, 21, 5   12; and at each bit less, summed over both segments, about 0.4 times as many
 # One segment alone: at 8 bits 96, 75, 40 and 17, but 31 pairs of 1.1 M photographs. A perceptual
 # hash: at 3 bits 5, 0, 0 and 0, at 10 bits 84, 24, 0 and 0.
+# Of photographs that have one logo in a corner (each of 8, 25 or 40 % of the shorter side) 0.2 % of
+# pairs match at 8 bits, by one segment 4.6 %; with one frame, or bars, none.
 # Drawings made of the same parts match: at 8 bits 7,634 of 33 M pairs of openclipart's 8,105, half
 # of them cards of one game. Left out are pairs that lie within 10 bits by a perceptual hash.
 RADIUS: Final = 8
