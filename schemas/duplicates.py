@@ -25,7 +25,8 @@ SCHEMA: Final = StructType(
             StringType(),
             "exact_url (canonical URL), exact_media (bytes), exact_text (normalised text),"
             " exact_pair (text as delivered, and bytes); phash (images whose hashes lie within the"
-            " radius), minhash (texts that share shingles), semantic (embeddings within the bound);"
+            " radius), crop (images that share two segments), minhash (texts that share shingles),"
+            " semantic (embeddings within the bound);"
             " of clips exact_clip (the same frames of the same bytes), video (clips that show the"
             " same)",
         ),
@@ -57,8 +58,9 @@ SCHEMA: Final = StructType(
             FloatType(),
             "of the link by which it joined a better one's cluster: for any stricter threshold t,"
             " it is a duplicate where similarity >= t. 1 of what is no duplicate. phash:"
-            " 1 - Hamming distance / 64; minhash: Jaccard; semantic: cosine; video: share of the"
-            " shorter clip's frames that the longer one shows",
+            " 1 - Hamming distance / 64; crop: likewise, by the mean of two segments; minhash:"
+            " Jaccard; semantic: cosine; video: share of the shorter clip's frames that the longer"
+            " one shows",
         ),
         field("cluster_id", StringType(), "first sample of its cluster, at the kind's own bound"),
         field("revision", IntegerType(), "0 at first; one more at each change of the verdict"),

@@ -68,7 +68,7 @@ SIGNALS: Final = StructType(
         field(
             "crop_hash",
             ArrayType(LongType()),
-            "difference hashes of 1 to 16 segments, the largest first; a crop shares one",
+            "difference hashes of 1 to 16 segments, the largest first; a crop shares some",
             nullable=True,
         ),
         field(

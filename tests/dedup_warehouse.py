@@ -19,6 +19,8 @@ from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse, contract
 from schemas import (
     batches,
+    crop_index,
+    crop_segments,
     duplicate_edges,
     duplicates,
     exact_index,
@@ -56,6 +58,7 @@ class Item:
     url: str | None = None
     phash: int = 0
     mirrored_phash: int | None = None
+    crop_hash: tuple[int, ...] | None = None
     dump: str = "dump"
     clip_score: float | None = None
     embedding: bytes | None = None
@@ -99,6 +102,7 @@ class DedupWarehouse:
                 "signal_set": SIGNAL_SET,
                 "phash": item.phash,
                 "mirrored_phash": item.mirrored_phash,
+                "crop_hash": item.crop_hash,
                 "clip_embedding": item.embedding,
                 "clip_dimension": len(item.embedding) // 2 if item.embedding else None,
                 "clip_model": item.clip_model if item.embedding else None,
@@ -143,9 +147,10 @@ _WORDS: Final = [f"word{number}" for number in range(400)]
 
 
 def of_all_kinds(seed: int) -> list[Item]:
-    """Copies, and chains of near copies: hashes three bits apart, texts and embeddings alike."""
+    """Copies, and chains of near copies: hashes few bits apart, texts and embeddings alike."""
     rng = np.random.default_rng(seed)
     bases = [int(base) for base in rng.integers(-(2**62), 2**62, 6)]
+    segments = np.random.default_rng([seed, 1]).integers(-(2**62), 2**62, (6, 2)).tolist()
     topics = unit(rng.standard_normal((6, 64)))
     made = []
     for ordinal in range(40):
@@ -165,6 +170,7 @@ def of_all_kinds(seed: int) -> list[Item]:
                 caption=" ".join(words),
                 url=f"https://example.org/{url}",
                 phash=bases[family] ^ ((1 << 3 * step) - 1),
+                crop_hash=(media, *(base ^ ((1 << 6 * step) - 1) for base in segments[family])),
                 embedding=pack(vector)[0],
             )
         )
@@ -179,6 +185,8 @@ def held(tables: DedupWarehouse) -> dict[str, Counter[str]]:
         duplicate_edges.TABLE,
         exact_index.TABLE,
         phash_index.TABLE,
+        crop_index.TABLE,
+        crop_segments.TABLE,
         minhash_index.TABLE,
         shingles.TABLE,
         semantic_vectors.TABLE,

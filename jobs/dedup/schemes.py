@@ -12,9 +12,9 @@ from pyspark.sql import functions as F
 from jobs.runtime.config import Dedup
 from jobs.runtime.errors import ConfigError
 from jobs.runtime.tables import Warehouse
-from schemas import clip_index, exact_index, minhash_index, phash_index, semantic_index
-from schemas.duplicate_kinds import MINHASH, PHASH, SEMANTIC, VIDEO
-from udfs import clip_hashes, clip_match, normalised_text
+from schemas import clip_index, crop_index, exact_index, minhash_index, phash_index, semantic_index
+from schemas.duplicate_kinds import CROP, MINHASH, PHASH, SEMANTIC, VIDEO
+from udfs import clip_hashes, clip_match, crop_match, normalised_text
 from udfs.minhash import Scheme, optimal_bands
 from udfs.shingles import Shingling
 
@@ -37,6 +37,12 @@ def of_samples(settings: Dedup) -> Rules:
         # Not said where it is off: as it was before there was a choice.
         mirrored = {"sluice.phash.mirrored": "yes"} if settings.phash.mirrored else {}
         said[phash_index.TABLE] = {KEEP: settings.keep, **radius, **mirrored}
+    if CROP in settings.kinds:
+        said[crop_index.TABLE] = {
+            KEEP: settings.keep,
+            "sluice.crop.radius": str(settings.crop.radius),
+            "sluice.crop.match": crop_match.VERSION,
+        }
     if MINHASH in settings.kinds:
         said[minhash_index.TABLE] = {KEEP: settings.keep, **minhash(settings).properties()}
     if SEMANTIC in settings.kinds:

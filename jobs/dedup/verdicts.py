@@ -13,7 +13,7 @@ from typing import Final
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.dedup import exact, forest, minhash, near, phash, schemes, semantic, video
+from jobs.dedup import crop, exact, forest, minhash, near, phash, schemes, semantic, video
 from jobs.dedup.near import VERDICT, NearKind
 from jobs.dedup.schemes import Rules
 from jobs.dedup.scores import FIRST, scored
@@ -27,7 +27,7 @@ from schemas.duplicate_kinds import CONTENT, EXACT_KINDS
 from udfs.identity import digest
 
 NEAR: Final[Mapping[str, NearKind]] = {
-    kind.name: kind for kind in (phash.KIND, minhash.KIND, semantic.KIND, video.KIND)
+    kind.name: kind for kind in (phash.KIND, crop.KIND, minhash.KIND, semantic.KIND, video.KIND)
 }
 
 # A verdict whose samples have their names already.

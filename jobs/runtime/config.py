@@ -27,6 +27,7 @@ from jobs.runtime.errors import ConfigError
 from schemas.duplicate_kinds import (
     CLIP_KINDS,
     CONTENT,
+    CROP,
     EXACT_MEDIA,
     EXACT_PAIR,
     EXACT_TEXT,
@@ -310,6 +311,14 @@ class PHashSearch(Section):
     mirrored: bool = False
 
 
+class CropSearch(Section):
+    """How near the segments of two images must be, of which one may be cut out of the other."""
+
+    # Bits in which the two segments that match best differ on average: RADIUS of `udfs.crop_match`,
+    # which says what was measured.
+    radius: int = Field(default=8, ge=0, le=10)
+
+
 class MinHashSearch(Section):
     """How texts are compared by their shingles."""
 
@@ -348,6 +357,7 @@ class Dedup(Section):
     # several crawls bring may be what is worth most (FineWeb, arXiv 2406.17557).
     text_scope: Literal["all", "dump"] = "all"
     phash: PHashSearch = PHashSearch()
+    crop: CropSearch = CropSearch()
     minhash: MinHashSearch = MinHashSearch()
     semantic: SemanticSearch = SemanticSearch()
     video: VideoSearch = VideoSearch()
@@ -366,6 +376,7 @@ class Dedup(Section):
         """Least similarity at which the search of a kind links two contents."""
         floors = {
             PHASH: 1 - self.phash.radius / 64,
+            CROP: 1 - self.crop.radius / 64,
             MINHASH: self.minhash.threshold,
             SEMANTIC: self.semantic.threshold,
             VIDEO: self.video.threshold,
@@ -501,6 +512,11 @@ class Config(Section):
             raise ValueError(
                 "got dedup.phash.mirrored without the signal that says what a mirror image looks"
                 " like; add mirrored_phash to signals.image"
+            )
+        if CROP in self.dedup.kinds and "crop_hash" not in self.signals.image:
+            raise ValueError(
+                f"got {CROP} in dedup.kinds without the signal that says what segments look like;"
+                " add crop_hash to signals.image"
             )
         return self
 

@@ -36,6 +36,8 @@ from schemas import (
     clips,
     contamination,
     coreset,
+    crop_index,
+    crop_segments,
     decisions,
     documents,
     duplicate_edges,
@@ -90,6 +92,8 @@ CONTRACTS: Final[Mapping[str, ModuleType]] = {
         duplicate_edges,
         exact_index,
         phash_index,
+        crop_index,
+        crop_segments,
         minhash_index,
         shingles,
         semantic_index,
@@ -114,6 +118,8 @@ CONTRACTS: Final[Mapping[str, ModuleType]] = {
 ON_DEMAND: Final = frozenset(
     module.TABLE
     for module in (
+        crop_index,
+        crop_segments,
         minhash_index,
         shingles,
         semantic_index,

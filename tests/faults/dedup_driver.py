@@ -35,6 +35,9 @@ POINTS: Final[dict[str, Point]] = {
     "data files of hashes are written and not committed": between_data_and_commit(
         stage.NAME, "silver.phash_index", 0
     ),
+    "segments are indexed together and not one by one": before(
+        Batch, "append", of(stage.NAME, "silver.crop_index", 1)
+    ),
     "shingles are written and not committed": before(
         Batch, "append_files", of(stage.NAME, "silver.shingles", 1)
     ),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from jobs.runtime.config import Config, Dedup, Dump
+from jobs.runtime.config import Config, Dedup, Dump, Signals
 from jobs.runtime.tables import create_all
 from jobs.takedown import stage as takedown
 from jobs.takedown.keys import Key
@@ -30,6 +30,7 @@ def test_clusters_without_their_members_are_those_of_a_warehouse_that_never_saw_
     config = Config(
         warehouse=tables.warehouse.root,
         dumps=(Dump(name="none", path=str(tmp_path)),),
+        signals=Signals(image=("crop_hash",)),
         dedup=SETTINGS,
     )
     found = takedown.run(tables.warehouse, config, keys, run_id="r")

@@ -7,6 +7,7 @@ import pytest
 from jobs.runtime import config
 from jobs.runtime.errors import ConfigError
 from jobs.sources.formats import FORMATS
+from udfs import crop_match
 from udfs.clip_match import LEAST_SIMILARITY
 
 SMALLEST = "warehouse: tables\ndumps: [{name: crawl, path: tars}]\n"
@@ -217,6 +218,8 @@ def test_kinds_of_samples_and_of_clips_are_asked_for_apart(load, refusal):
     asked = load(SMALLEST).dedup
     assert asked.clip_kinds == ("exact_clip", "video")
     assert asked.least_similarity("video") == asked.video.threshold == LEAST_SIMILARITY
+    assert asked.crop.radius == crop_match.RADIUS
+    assert asked.least_similarity("crop") == 1 - crop_match.RADIUS / 64
     assert load(SMALLEST, "dedup.clip_kinds=[]").dedup.clip_kinds == ()
     assert "video without exact_clip" in refusal(SMALLEST, "dedup.clip_kinds=[video]")
     assert "dedup.kinds got kind video" in refusal(SMALLEST, "dedup.kinds=[video]")
@@ -244,3 +247,12 @@ def test_mirror_images_are_copies_only_where_they_are_measured(load, refusal):
     assert "add mirrored_phash to signals.image" in refusal(SMALLEST, asked)
     loaded = load(SMALLEST, asked, "signals.image=[phash, mirrored_phash]")
     assert loaded.dedup.phash.mirrored
+
+
+def test_crops_are_looked_for_only_where_segments_are_measured(load, refusal):
+    asked = "dedup.kinds=[exact_media, crop]"
+    assert "got crop in dedup.kinds without the signal" in refusal(SMALLEST, asked)
+    loaded = load(SMALLEST, asked, "signals.image=[phash, crop_hash]", "dedup.crop.radius=4")
+    assert loaded.dedup.kinds == ("exact_media", "crop")
+    assert loaded.dedup.least_similarity("crop") == 1 - 4 / 64
+    assert "dedup.crop.radius" in refusal(SMALLEST, "dedup.crop.radius=11")
