@@ -60,9 +60,8 @@ def add_to(
     ) -> None:
         """Score near copies by the embeddings of images, SemDeDup's rule, into gold.semdedup_NAME.
 
-        Rows that go stay in the table, with the cosine for which they go: `SELECT sample_id FROM
-        gold.semdedup_NAME WHERE most_similar IS NULL OR most_similar <= 0.9` is what another eps
-        keeps.
+        Rows that go are in the table too, with the cosine for which they go: by another eps, those
+        go of which most_similar > 1 - eps.
         """
         from pyspark.sql import functions as F
 
