@@ -27,6 +27,7 @@ from jobs import (
     duplicates_cli,
     models_cli,
     review_cli,
+    semdedup_cli,
     takedown_cli,
 )
 from jobs.options import SetOption, VerboseOption
@@ -514,6 +515,7 @@ captions_cli.add_to(captions_app, _command, _config, _warehouse)
 review_cli.add_to(review_app, _command, _config, _plan, _require_tables)
 takedown_cli.add_to(app, _command, _config, _warehouse)
 coreset_cli.add_to(app, _command, _config, _plan, _require_tables)
+semdedup_cli.add_to(app, _command, _config, _plan, _require_tables)
 
 
 def _repeat(planned: Any, period_s: float) -> None:

@@ -10,13 +10,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.window import Window
 
 from jobs import themes
-from jobs.runtime import streams
+from jobs.refilled import refill
 from jobs.runtime.errors import ConfigError
-from jobs.runtime.streams import Batch, Outcome
 from jobs.runtime.tables import Warehouse
-from schemas import batches, coreset, pairs
+from schemas import coreset
 from udfs.coreset import QUOTAS, Quota, quotas
-from udfs.identity import digest
 from udfs.review_clusters import clusters_for
 
 NAME: Final = "coreset"
@@ -98,36 +96,14 @@ def run(
         ConfigError: there are fewer usable rows than the budget.
     """
     settings.check()
-    table = coreset.table(name)
-    with streams.exclusive(f"{warehouse.root}/_checkpoints/{NAME}/{name}"):
-        chosen = choose(rows, settings).localCheckpoint()
-        warehouse.create(table)
-        before = warehouse.read(table)
-        same = [n for n in coreset.SCHEMA.names if n not in coreset.VOLATILE]
-        is_equal = (
-            before.count() == settings.budget
-            and chosen.select(*same).exceptAll(before.select(*same)).isEmpty()
-        )
-        done = _published(warehouse, name)
-        if is_equal and done and done[-1].get(table) == warehouse.version(table):
-            return False
-        # What is equal and not in the ledger is of a run that was killed between the two.
-        batch = Batch(
-            warehouse=warehouse,
-            stage=NAME,
-            checkpoint=name,
-            generation=digest(NAME, name),
-            batch_id=len(done),
-            run_id=run_id,
-            frame=chosen,
-        )
-        streams.process(
-            batch,
-            lambda batch: _publish(batch, table, is_equal=is_equal),
-            inputs=(pairs.TABLE,),
-            outputs=(table,),
-        )
-    return not is_equal
+    return refill(
+        warehouse,
+        coreset.table(name),
+        lambda: choose(rows, settings),
+        stage=NAME,
+        name=name,
+        run_id=run_id,
+    )
 
 
 def choose(rows: DataFrame, settings: Settings) -> DataFrame:
@@ -224,21 +200,3 @@ def best(rows: DataFrame, given: np.ndarray) -> DataFrame:
         .where(F.col("rank") <= F.col("quota"))
         .drop("quota")
     )
-
-
-def _publish(batch: Batch, table: str, *, is_equal: bool) -> Outcome:
-    stamped = batch.stamped(batch.frame, at="published_at")
-    if not is_equal and batch.warehouse.read(table).isEmpty():
-        batch.append(stamped, table)
-    elif not is_equal:
-        changed = ("cluster", "rank", "rule", "distance", "score", "settings")
-        batch.replace(stamped, table, key="sample_id", changed=changed)
-    return Outcome(rows_in=batch.frame.count(), rows_kept=batch.warehouse.read(table).count())
-
-
-def _published(warehouse: Warehouse, name: str) -> list[dict[str, int]]:
-    """Table versions that each earlier run of the coreset left, in their order."""
-    ledger = warehouse.read(batches.TABLE)
-    of_coreset = ledger.where((F.col("stage") == NAME) & (F.col("checkpoint") == name))
-    rows = of_coreset.orderBy("batch_id").select("output_versions").collect()
-    return [row["output_versions"] for row in rows]

@@ -32,14 +32,15 @@ from jobs.vocabulary import (
     Of,
     Vocabulary,
 )
-from schemas import coreset, decisions, gold_clips
+from schemas import coreset, decisions, gold_clips, semdedup
 
 BELOW: Final = "below"
 BOUNDS: Final = {"min": ">=", "above": ">", "max": "<=", "below": "<"}  # field -> what is kept
 ONE_OF: Final = "one_of"
 SURE: Final = "min_confidence"
 _CLIPS: Final = gold_clips.PREFIX.removeprefix("gold.")
-_CORESETS: Final = coreset.PREFIX.removeprefix("gold.")
+# Of commands, no recipe's.
+_DRAWN: Final = tuple(of.PREFIX.removeprefix("gold.") for of in (coreset, semdedup))
 CARD: Final = "card"  # in place of a number: the threshold on the card of the signal's model
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -284,10 +285,10 @@ def _require_own_table(written: _Written) -> None:
             f"name got {written.name} of clips; allowed one that begins with {_CLIPS}, as their"
             " tables of gold do"
         )
-    if written.of == "pairs" and (of_clips or written.name.startswith(_CORESETS)):
+    if written.of == "pairs" and (of_clips or written.name.startswith(_DRAWN)):
         raise ConfigError(
-            f"name got {written.name} of pairs; allowed one that begins neither with {_CLIPS} nor"
-            f" with {_CORESETS}, as other tables of gold do"
+            f"name got {written.name} of pairs; allowed one that begins with none of"
+            f" {', '.join((_CLIPS, *_DRAWN))}, as other tables of gold do"
         )
 
 

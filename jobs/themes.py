@@ -163,12 +163,12 @@ def learn_centroids(rows: DataFrame, shape: Shape, *, clusters: int | None) -> L
     return _learnt(rows, shape, learn)
 
 
-def sampled(rows: DataFrame, count: int) -> DataFrame:
-    """About `TRAINING_ROWS` of `count` rows, the same ones however they are partitioned."""
-    if count <= TRAINING_ROWS:
+def sampled(rows: DataFrame, count: int, most: int = TRAINING_ROWS) -> DataFrame:
+    """About `most` of `count` rows, the same ones however they are partitioned."""
+    if count <= most:
         return rows
     hashed = F.pmod(F.xxhash64(F.lit("themes"), "sample_id"), F.lit(_HASHES))
-    return rows.where(hashed < int(TRAINING_ROWS / count * _HASHES))
+    return rows.where(hashed < int(most / count * _HASHES))
 
 
 def placed(rows: DataFrame, learnt: Learnt, shape: Shape) -> DataFrame:

@@ -139,26 +139,30 @@ def band_keys(values: np.ndarray, bands: int, rows: int) -> np.ndarray:
     return keys
 
 
-def keys_within(keys: np.ndarray, scopes: pa.Array) -> np.ndarray:
+def keys_within(keys: np.ndarray, scopes: pa.ListArray) -> np.ndarray:
     """Keys that only texts of one scope share: those of others are others.
 
     Args:
         keys: int64 [n, bands], of `band_keys`.
-        scopes: string (n,), not null: what each text is compared within, such as its dump.
+        scopes: (n,) lists of strings, as many of each text, at least one: what it is compared
+            within, such as its dump. Texts share keys in each scope that they share.
 
     Returns:
-        int64 [n, bands].
+        int64 [n, scopes of a text * bands].
 
     >>> same = np.zeros((3, 1), np.int64)
-    >>> a, b, again = keys_within(same, pa.array(["x", "y", "x"]))[:, 0]
-    >>> a == again, a == b
-    (np.True_, np.False_)
+    >>> a, b, c = map(set, keys_within(same, pa.array([["0", "1"], ["1", "2"], ["2", "3"]])))
+    >>> len(a & b), len(b & c), len(a & c)
+    (1, 1, 0)
     """
-    encoded = scopes.dictionary_encode()
+    if not len(keys):
+        return keys
+    encoded = scopes.flatten().dictionary_encode()
     names = encoded.dictionary.to_pylist()
     salts = np.frombuffer(b"".join(fingerprint(name.encode())[:8] for name in names), "<i8")
-    apart: np.ndarray = keys ^ salts[encoded.indices.to_numpy()][:, None]
-    return apart
+    of_text = salts[encoded.indices.to_numpy()].reshape(len(keys), -1)
+    apart: np.ndarray = keys[:, None, :] ^ of_text[:, :, None]
+    return apart.reshape(len(keys), -1)
 
 
 @functools.cache

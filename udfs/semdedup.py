@@ -1,4 +1,4 @@
-"""SemDeDup's keep rule in a cell: which of those that are alike stays.
+"""SemDeDup's rule in a cell: which of those that are alike stays, and what each is like.
 
 Source: Abbas et al. 2023, "SemDeDup: Data-efficient learning at web-scale through semantic
 deduplication", §3, and what its published code does where the two differ.
@@ -15,6 +15,7 @@ from udfs.model_file import ModelFile
 from udfs.onnx_session import AUTO, Placement
 
 Keep = Literal["far", "middle", "best-score", "first"]
+KEEPS: Final[tuple[Keep, ...]] = get_args(Keep)
 
 # chosen: a cell costs n^2 d / 2 products; 32,768 x 512 is 10 s on one core at the
 # 55 GFLOP a second seen, and SemDeDup's own
@@ -25,85 +26,95 @@ _TILE_ROWS: Final = 1 << 11
 
 
 def ranking(
-    keep: Keep, node: np.ndarray, centroid_cosine: np.ndarray, score: np.ndarray | None = None
+    keep: Keep,
+    node: np.ndarray,
+    centroid_cosine: np.ndarray,
+    median: np.ndarray,
+    score: np.ndarray,
 ) -> np.ndarray:
-    """The order in which the rows of a cell stay: of those alike, the first.
+    """The order in which rows stay: of those alike, the first.
+
+    A row is ranked by itself and the cell that it is nearest to, whichever cell it is compared in:
+    two that meet in two cells have one order in both, so that one of them stays.
 
     Args:
-        keep: far = farthest from the centroid first, SemDeDup's "hard" and its default; middle =
-            nearest to the median distance first; best-score = highest score first, none last;
-            first = least node first. Equals follow in order of their nodes.
+        keep: far = farthest from its centroid first, SemDeDup's "hard" and its default; middle =
+            nearest to the median distance of its cell first; best-score = highest score first,
+            none last; first = least node first. Equals follow in order of their nodes.
         node: (n,) int64, distinct.
-        centroid_cosine: (n,) float32, to the centroid of the cell.
-        score: (n,) float, NaN for none; for best-score only.
+        centroid_cosine: (n,) float32, to the nearest centroid.
+        median: (n,) float32, of `centroid_cosine` in the row's nearest cell.
+        score: (n,) float, NaN for none.
 
     Returns:
         (n,) int64 positions.
 
     Raises:
-        ValueError: another rule, or best-score without scores.
+        ValueError: another rule.
 
-    >>> ranking("far", np.array([1, 2, 3]), np.array([0.9, 0.5, 0.9])).tolist()
+    >>> near = np.array([0.9, 0.5, 0.9])
+    >>> ranking("far", np.array([1, 2, 3]), near, np.full(3, 0.9), np.zeros(3)).tolist()
     [1, 0, 2]
     """
-    if keep not in get_args(Keep):
-        allowed = ", ".join(get_args(Keep))
-        raise ValueError(f"keep rule got {keep!r}; allowed {allowed}; correct it")
+    if keep not in KEEPS:
+        raise ValueError(f"keep rule got {keep!r}; allowed {', '.join(KEEPS)}; correct it")
     if keep == "first":
         return np.argsort(node)
     if keep == "best-score":
-        if score is None:
-            raise ValueError("keep rule got no scores; allowed one a row; name a signal, or far")
         return np.lexsort((node, np.where(np.isnan(score), np.inf, -score)))
     if keep == "far":
         return np.lexsort((node, centroid_cosine))
-    middle = (len(node) - 1) // 2
-    median = np.sort(centroid_cosine)[middle : middle + 1]  # of two the lesser; of none none
     return np.lexsort((node, np.abs(centroid_cosine - median)))
 
 
-def most_similar_earlier(
-    vectors: np.ndarray, order: np.ndarray, placement: Placement = AUTO
-) -> np.ndarray:
-    """Greatest cosine of each row to the rows that rank before it, removed ones too.
+def nearest_earlier(
+    vectors: np.ndarray, most: int = MOST_IN_CELL, placement: Placement = AUTO
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row of a cell the nearest of those that rank before it, removed ones too.
 
     Args:
-        vectors: (n, d) float32 of unit length.
-        order: (n,) positions, the first to stay first.
+        vectors: (n, d) float32 of unit length, in the order in which they rank.
+        most: rows that are compared with each other; a larger cell is compared in `parts`.
         placement: where the products are made.
 
     Returns:
-        (n,) float32 in [0, 1], in the order of `vectors`; 0 for the first, and where all are
-        below it, as the zeros below a triangle have it.
+        (n,) float32 cosines in [0, 1], and (n,) int64 positions of the nearest, of equals the
+        first; 0 and -1 for the first row, and where no cosine is above 0.
 
-    >>> same = np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
-    >>> most_similar_earlier(same, np.array([1, 0])).tolist()
-    [1.0, 0.0]
+    Raises:
+        ValueError: fewer than 2 rows a part.
+
+    >>> same = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]], np.float32)
+    >>> [found.tolist() for found in nearest_earlier(same)]
+    [[0.0, 0.0, 1.0], [-1, -1, 1]]
     """
-    ranked = np.ascontiguousarray(vectors[order], np.float32)
+    greatest = np.zeros(len(vectors), np.float32)
+    position = np.full(len(vectors), -1, np.int64)
+    for part in parts(vectors, most):
+        cosine, earlier = _nearest_earlier(vectors[part], placement)
+        is_nearer = cosine > greatest[part]
+        greatest[part[is_nearer]] = cosine[is_nearer]
+        position[part[is_nearer]] = part[earlier[is_nearer]]
+    return greatest, position
+
+
+def _nearest_earlier(vectors: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
+    ranked = np.ascontiguousarray(vectors, np.float32)
     greatest = np.zeros(len(ranked), np.float32)
+    position = np.full(len(ranked), -1, np.int64)
     for start in range(0, len(ranked), _TILE_ROWS):
         rows = ranked[start : start + _TILE_ROWS]
+        tile = slice(start, start + len(rows))
         for other in range(0, start + len(rows), _TILE_ROWS):
-            earlier = ranked[other : other + _TILE_ROWS]
-            cosine = _cosines(rows, earlier, placement)
+            cosine = _cosines(rows, ranked[other : other + _TILE_ROWS], placement)
             if other == start:
-                cosine = np.tril(cosine, -1)
-            part = greatest[start : start + len(rows)]
-            np.maximum(part, cosine.max(axis=1), out=part)
-    found = np.empty_like(greatest)
-    found[order] = np.minimum(greatest, 1)
-    return found
-
-
-def removed(most_similar: np.ndarray, eps: float) -> np.ndarray:
-    """Which rows go: those with an earlier one nearer than `eps`, strictly.
-
-    >>> removed(np.array([0.0, 0.93, 0.95], np.float32), 0.06).tolist()
-    [False, False, True]
-    """
-    gone: np.ndarray = most_similar > 1 - eps
-    return gone
+                cosine = np.tril(cosine, -1)  # the zeros win nothing: what is nearer is above 0
+            at = cosine.argmax(axis=1)
+            found = np.take_along_axis(cosine, at[:, None], axis=1)[:, 0]
+            is_nearer = found > greatest[tile]
+            greatest[tile] = np.where(is_nearer, found, greatest[tile])
+            position[tile] = np.where(is_nearer, other + at, position[tile])
+    return np.minimum(greatest, 1), position
 
 
 def parts(vectors: np.ndarray, most: int = MOST_IN_CELL, seed: int = SEED) -> list[np.ndarray]:

@@ -23,20 +23,22 @@ from udfs.normalised_text import text_fingerprints
 _CARRIED: Final = ("sample_id", "ingest_ordinal", "score")
 
 
-def fingerprints(samples: DataFrame, kinds: Sequence[str], text_scope: str = "all") -> DataFrame:
+def fingerprints(
+    samples: DataFrame, kinds: Sequence[str], *, is_by_dump: bool = False
+) -> DataFrame:
     """The fingerprint of each sample by each kind; of what has none, such as no URL, a null.
 
     Args:
         samples: `sample_id`, `ingest_ordinal`, `score` (null: none), and what the kinds read: of
             samples `url`, `caption`, `dump`, `media_sha256`, `text_sha256`; of clips `clip_id`.
         kinds: of `EXACT_KINDS`.
-        text_scope: `dump`: texts of different dumps are never equal.
+        is_by_dump: texts of different dumps are never equal.
 
     Returns:
         `kind`, `high`, `low` (128 bits as two signed integers), `sample_id`, `ingest_ordinal`,
         `score`.
     """
-    of_kind = _OF_KIND if text_scope == "all" else {**_OF_KIND, EXACT_TEXT: _WITHIN_DUMP}
+    of_kind = {**_OF_KIND, EXACT_TEXT: _WITHIN_DUMP} if is_by_dump else _OF_KIND
     used = {kind: of_kind[kind] for kind in kinds}
     read = sorted({name for exact in used.values() for name in exact.reads})
     halves = ", ".join(f"{kind}_high long, {kind}_low long" for kind in kinds)

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.dedup import forest, schemes
+from jobs.dedup import forest, schemes, text_scopes
 from jobs.dedup.near import NearKind
 from jobs.runtime import worker_files
 from jobs.runtime.config import Dedup
@@ -76,12 +76,12 @@ def links(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
         `a`, `b`, `similarity`: the Jaccard of their sets of shingles, at least the threshold.
     """
     scheme = schemes.minhash(settings)
-    count = fresh.rows * scheme.bands
+    count = fresh.rows * scheme.bands * text_scopes.EACH[settings.text_scope]
     spark = batch.warehouse.spark
     parts = max(spark.sparkContext.defaultParallelism, -(-count // _KEYS_PER_TASK))
     # The worker writes the texts of a batch as one row group.
     with arrow_rows(spark, ROW_GROUP_ROWS):
-        signed = computed(_signed(batch, fresh, settings.text_scope, scheme, parts))
+        signed = computed(_signed(batch, fresh, settings, scheme, parts))
     worker_files.append(batch, signed, shingles.TABLE)
     keys = signed.where("part IS NOT NULL").select(*_PART.names)
     known = _known(keys, batch.history(minhash_index.TABLE), count, parts)
@@ -103,17 +103,17 @@ KIND: Final = NearKind(
 )
 
 
-def _signed(batch: Batch, fresh: Held, scope: str, scheme: Scheme, parts: int) -> DataFrame:
+def _signed(batch: Batch, fresh: Held, settings: Dedup, scheme: Scheme, parts: int) -> DataFrame:
     asked = fresh.frame.select("node", "ingest_ordinal")
     if fresh.rows <= BROADCAST_KEYS:
         asked = F.broadcast(asked)
     # Samples lie in order of arrival, and so of nodes: a row group of shingles holds neighbours,
     # and a look-up reads one of them.
     texts = batch.warehouse.read(samples.TABLE).where(fresh.within("ingest_ordinal"))
-    read = ("caption", *(() if scope == "all" else (scope,)))
-    texts = texts.select("ingest_ordinal", *read).join(asked, "ingest_ordinal")
+    texts = texts.select("ingest_ordinal", "caption", "dump").join(asked, "ingest_ordinal")
+    texts = text_scopes.scoped(batch.warehouse, texts, settings).drop("ingest_ordinal", "dump")
     signing = _signing(scheme, batch.warehouse.path(shingles.TABLE), batch.name, parts)
-    return texts.select("node", *read).mapInArrow(signing, from_arrow_schema(_DEALT))
+    return texts.mapInArrow(signing, from_arrow_schema(_DEALT))
 
 
 def _signing(
@@ -138,10 +138,11 @@ def _written(rows: pa.RecordBatch, scheme: Scheme, file: WorkerFile, batch: str)
 def _keys(sets: ShingleSets, rows: pa.RecordBatch, scheme: Scheme) -> _Keys:
     """Keys of all bands with their nodes; a blank text has none, so that it is like no other."""
     keys = band_keys(signatures(sets, scheme.num_perm, scheme.seed), scheme.bands, scheme.rows)
-    if "dump" in rows.schema.names:
-        keys = keys_within(keys, rows["dump"])
+    if "scopes" in rows.schema.names:
+        keys = keys_within(keys, rows["scopes"])
     has_keys = sets.sizes > 0
-    return keys[has_keys].reshape(-1), np.repeat(rows["node"].to_numpy()[has_keys], scheme.bands)
+    node = np.repeat(rows["node"].to_numpy()[has_keys], keys.shape[1])
+    return keys[has_keys].reshape(-1), node
 
 
 def _dealt(keys: Iterable[_Keys], parts: int, *, is_fresh: bool) -> Iterator[pa.RecordBatch]:

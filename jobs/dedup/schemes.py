@@ -73,7 +73,7 @@ def of_clips(settings: Dedup, sample_fps: float) -> Rules:
 def _of_contents(settings: Dedup) -> dict[str, str]:
     """Both samples and clips have their contents in the one index."""
     # Not said of all: as it was before there was a choice.
-    scope = {} if settings.text_scope == "all" else {"sluice.dedup.text_scope": settings.text_scope}
+    scope = {"sluice.dedup.text_scope": settings.text_scope} if settings.is_by_dump else {}
     return {KEEP: settings.keep, "sluice.dedup.text": normalised_text.VERSION, **scope}
 
 

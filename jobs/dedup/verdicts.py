@@ -225,7 +225,7 @@ class _Search:
             delivered = self.batch.warehouse.read(judged.named).where(self.is_near)
             full = full.join(delivered.select("sample_id", *judged.details), "sample_id")
         full = scored(full, self.batch.warehouse, judged.keep, {"ingest_ordinal": "score"})
-        prints = exact.fingerprints(full, kinds, judged.settings.text_scope)
+        prints = exact.fingerprints(full, kinds, is_by_dump=judged.settings.is_by_dump)
         if self.known.rows:
             prints = prints.join(self._lacking(kinds), ["kind", "sample_id"], "left_semi")
         prints = prints.localCheckpoint()

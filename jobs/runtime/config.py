@@ -354,8 +354,9 @@ class Dedup(Section):
     # texts, which clips are not; of clips the first stands.
     keep: str = "first"
     # Whether texts are compared with all that ever came, or with those of their own dump: what
-    # several crawls bring may be what is worth most (FineWeb, arXiv 2406.17557).
-    text_scope: Literal["all", "dump"] = "all"
+    # several crawls bring may be what is worth most (FineWeb, arXiv 2406.17557). Or also with those
+    # of the dumps before and after it, as crawls mostly repeat the last one (InfiMM-WebMath).
+    text_scope: Literal["all", "neighbours", "dump"] = "all"
     phash: PHashSearch = PHashSearch()
     crop: CropSearch = CropSearch()
     minhash: MinHashSearch = MinHashSearch()
@@ -371,6 +372,20 @@ class Dedup(Section):
     @classmethod
     def _known_of_clips(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
         return _in_order(kinds, CLIP_KINDS)
+
+    @model_validator(mode="after")
+    def _neighbours_are_compared(self) -> Self:
+        if self.text_scope == "neighbours" and MINHASH not in self.kinds:
+            raise ValueError(
+                f"got text_scope neighbours without {MINHASH}, which compares texts of neighbouring"
+                " dumps; add it to kinds, or set text_scope to dump"
+            )
+        return self
+
+    @property
+    def is_by_dump(self) -> bool:
+        """Whether equal texts of different dumps are different contents."""
+        return self.text_scope != "all"
 
     def least_similarity(self, kind: str) -> float:
         """Least similarity at which the search of a kind links two contents."""

@@ -219,7 +219,7 @@ class Batch:
             key: what a row is known by.
             changed: columns of which one differs when a row is to be rewritten.
         """
-        differs = " OR ".join(f"new.{column} <> old.{column}" for column in changed)
+        differs = " OR ".join(f"NOT new.{column} <=> old.{column}" for column in changed)
         with self._signed():
             (
                 DeltaTable.forPath(self.warehouse.spark, self.warehouse.path(table))

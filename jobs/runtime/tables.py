@@ -59,6 +59,7 @@ from schemas import (
     samples,
     semantic_index,
     semantic_vectors,
+    semdedup,
     shards,
     shingles,
     signal_sets,
@@ -154,8 +155,8 @@ CURRENT: Final = "current_"  # how the view of a revised table's newest rows is 
 
 
 def contract(table: str) -> ModuleType:
-    """The schema module of a table; all coresets share one, all clips of gold, all else of gold."""
-    for of_gold in (coreset, gold_clips):
+    """The schema module of a table; those of gold share one by what their name begins with."""
+    for of_gold in (coreset, gold_clips, semdedup):
         if table.startswith(of_gold.PREFIX):
             return of_gold
     return gold if table.startswith("gold.") else CONTRACTS[table]

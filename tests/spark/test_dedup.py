@@ -3,11 +3,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyspark.errors import SparkRuntimeException
 from pyspark.sql import SparkSession
 
 from jobs.runtime.config import Dedup, PHashSearch
 from jobs.runtime.errors import ConfigError
+from schemas import shards
 from tests.dedup_warehouse import DedupWarehouse, Item, duplicates_of, elders, hash_links
+from tests.told_rows import append
 
 KINDS = ("exact_url", "exact_media", "exact_text", "exact_pair", "phash")
 
@@ -112,6 +115,64 @@ def test_texts_are_compared_within_their_dump_where_that_is_asked(made: Any) -> 
         "s00002": "s00001",
         "s00003": "s00000",
     }
+
+
+def test_texts_are_compared_with_those_of_neighbouring_dumps_where_that_is_asked(
+    made: Any,
+) -> None:
+    rng = np.random.default_rng(11)
+
+    def pair() -> tuple[str, str]:
+        words = [f"w{number}" for number in rng.integers(0, 500, 120)]
+        return " ".join(words), " ".join([*words[:60], "other", *words[61:]])
+
+    (apart, far), (text, near), (old, new), (first, last) = pair(), pair(), pair(), pair()
+    tables = made(kinds=("exact_text", "minhash"), text_scope="neighbours")
+    # Not in the order of their names; the last one's neighbour comes later, and has no text before.
+    for ordinal, dump in enumerate(["d", "b", "c"]):
+        append(tables.warehouse, shards.TABLE, {"dump": dump, "shard_ordinal": ordinal})
+    items = [
+        Item(ordinal=ordinal, media=f"m{ordinal}", caption=caption, dump=dump)
+        for ordinal, (caption, dump) in enumerate(
+            [
+                (apart, "d"),
+                (far, "c"),
+                (text, "d"),
+                (text, "b"),
+                (text, "b"),
+                (old, "c"),
+                (near, "c"),
+                (new, "a"),
+                (apart, "a"),
+                # A shard more does not move a dump.
+                (first, "d"),
+                (last, "a"),
+            ]
+        )
+    ]
+    tables.arrive(*items[:5])
+    append(tables.warehouse, shards.TABLE, {"dump": "a", "shard_ordinal": 3})
+    append(tables.warehouse, shards.TABLE, {"dump": "d", "shard_ordinal": 4})
+    tables.arrive(*items[5:])
+
+    assert duplicates_of(tables.verdicts("exact_text")) == {"s00004": "s00003"}
+    found = tables.verdicts("minhash")
+    assert duplicates_of(found) == {
+        "s00003": "s00002",
+        "s00004": "s00002",
+        # By way of the dump between them.
+        "s00006": "s00002",
+        "s00007": "s00005",
+        "s00008": "s00001",
+    }
+    assert found["s00003"]["similarity"] == 1
+
+
+def test_a_text_of_a_dump_that_was_never_discovered_stops_the_batch(made: Any) -> None:
+    tables = made(kinds=("exact_text", "minhash"), text_scope="neighbours")
+    append(tables.warehouse, shards.TABLE, {"dump": "other", "shard_ordinal": 0})
+    with pytest.raises(SparkRuntimeException, match="no shard was discovered of the dump dump"):
+        tables.arrive(Item(ordinal=0, media="m", caption="some words of a text"))
 
 
 def test_mirror_images_are_copies_where_that_is_asked(made: Any) -> None:

@@ -224,6 +224,7 @@ def test_kinds_of_samples_and_of_clips_are_asked_for_apart(load, refusal):
     assert "video without exact_clip" in refusal(SMALLEST, "dedup.clip_kinds=[video]")
     assert "dedup.kinds got kind video" in refusal(SMALLEST, "dedup.kinds=[video]")
     assert "dedup.clip_kinds got kind phash" in refusal(SMALLEST, "dedup.clip_kinds=[phash]")
+    assert "neighbours without minhash" in refusal(SMALLEST, "dedup.text_scope=neighbours")
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ runner = CliRunner()
         ["bench-items", "add"],
         ["review", "start"],
         ["coreset"],
+        ["semdedup"],
     ],
 )
 def test_every_command_explains_itself(command: list[str]) -> None:

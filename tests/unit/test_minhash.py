@@ -258,7 +258,19 @@ def test_a_scheme_that_contradicts_itself_is_refused(setting, message) -> None:
 )
 def test_keys_meet_within_their_scope_as_they_did_and_nowhere_else(keys, scopes) -> None:
     made = np.array(keys, np.int64).reshape(-1, 1)
-    found = keys_within(made, pa.array(scopes[: len(keys)], pa.string()))[:, 0].tolist()
+    lists = pa.array([[scope] for scope in scopes[: len(keys)]], pa.list_(pa.string()))
+    found = keys_within(made, lists)[:, 0].tolist()
     for i, a in enumerate(found):
         for j, b in enumerate(found):
             assert (a == b) == (keys[i] == keys[j] and scopes[i] == scopes[j])
+
+
+@given(places=st.lists(st.integers(0, 9), max_size=20), bands=st.integers(1, 3))
+def test_keys_of_several_scopes_meet_in_those_that_are_shared(places, bands) -> None:
+    windows = pa.array([[str(k), str(k + 1)] for k in places], pa.list_(pa.string()))
+    found = keys_within(np.tile(np.arange(bands), (len(places), 1)), windows)
+    for k, row in zip(places, found, strict=True):
+        assert len(row) == 2 * bands
+        for other, another in zip(places, found, strict=True):
+            shared = {0: 2, 1: 1}.get(abs(k - other), 0)
+            assert len({*row.tolist()} & {*another.tolist()}) == shared * bands
