@@ -124,7 +124,9 @@ def add_to(
     def rebuild(
         kinds: Annotated[
             list[str] | None,
-            typer.Argument(metavar="[KIND]...", help="phash, minhash, semantic, video; none: all"),
+            typer.Argument(
+                metavar="[KIND]...", help="phash, minhash, semantic, boilerplate, video; none: all"
+            ),
         ] = None,
         is_dry: Annotated[
             bool, typer.Option("--dry-run", help="say what would be emptied, change nothing")

@@ -9,17 +9,28 @@ EXACT_PAIR: Final = "exact_pair"
 PHASH: Final = "phash"
 MINHASH: Final = "minhash"
 SEMANTIC: Final = "semantic"
+BOILERPLATE: Final = "boilerplate"
 EXACT_CLIP: Final = "exact_clip"
 VIDEO: Final = "video"
 EXACT_KINDS: Final = (EXACT_URL, EXACT_MEDIA, EXACT_TEXT, EXACT_PAIR, EXACT_CLIP)
 # What a verdict of the kind speaks of: a sample, or a clip as delivered.
-SAMPLE_KINDS: Final = (EXACT_URL, EXACT_MEDIA, EXACT_TEXT, EXACT_PAIR, PHASH, MINHASH, SEMANTIC)
+SAMPLE_KINDS: Final = (
+    EXACT_URL,
+    EXACT_MEDIA,
+    EXACT_TEXT,
+    EXACT_PAIR,
+    PHASH,
+    MINHASH,
+    SEMANTIC,
+    BOILERPLATE,
+)
 CLIP_KINDS: Final = (EXACT_CLIP, VIDEO)
 KINDS: Final = SAMPLE_KINDS + CLIP_KINDS
-# Kinds that find near copies -> the exact kind whose distinct contents they compare.
+# Kinds that judge contents -> the exact kind whose distinct contents these are.
 CONTENT: Final = {
     PHASH: EXACT_MEDIA,
     MINHASH: EXACT_TEXT,
     SEMANTIC: EXACT_MEDIA,
+    BOILERPLATE: EXACT_MEDIA,
     VIDEO: EXACT_CLIP,
 }
