@@ -125,7 +125,8 @@ def add_to(
         kinds: Annotated[
             list[str] | None,
             typer.Argument(
-                metavar="[KIND]...", help="phash, crop, minhash, semantic, video; none: all"
+                metavar="[KIND]...",
+                help="phash, crop, minhash, semantic, boilerplate, video; none: all",
             ),
         ] = None,
         is_dry: Annotated[

@@ -10,6 +10,7 @@ PHASH: Final = "phash"
 CROP: Final = "crop"
 MINHASH: Final = "minhash"
 SEMANTIC: Final = "semantic"
+BOILERPLATE: Final = "boilerplate"
 EXACT_CLIP: Final = "exact_clip"
 VIDEO: Final = "video"
 EXACT_KINDS: Final = (EXACT_URL, EXACT_MEDIA, EXACT_TEXT, EXACT_PAIR, EXACT_CLIP)
@@ -23,14 +24,16 @@ SAMPLE_KINDS: Final = (
     CROP,
     MINHASH,
     SEMANTIC,
+    BOILERPLATE,
 )
 CLIP_KINDS: Final = (EXACT_CLIP, VIDEO)
 KINDS: Final = SAMPLE_KINDS + CLIP_KINDS
-# Kinds that find near copies -> the exact kind whose distinct contents they compare.
+# Kinds that judge contents -> the exact kind whose distinct contents these are.
 CONTENT: Final = {
     PHASH: EXACT_MEDIA,
     CROP: EXACT_MEDIA,
     MINHASH: EXACT_TEXT,
     SEMANTIC: EXACT_MEDIA,
+    BOILERPLATE: EXACT_MEDIA,
     VIDEO: EXACT_CLIP,
 }

@@ -26,7 +26,8 @@ SCHEMA: Final = StructType(
             "exact_url (canonical URL), exact_media (bytes), exact_text (normalised text),"
             " exact_pair (text as delivered, and bytes); phash (images whose hashes lie within the"
             " radius), crop (images that share two segments), minhash (texts that share shingles),"
-            " semantic (embeddings within the bound);"
+            " semantic (embeddings within the bound), boilerplate (images that stand on more pages"
+            " than the bound);"
             " of clips exact_clip (the same frames of the same bytes), video (clips that show the"
             " same)",
         ),
@@ -40,18 +41,19 @@ SCHEMA: Final = StructType(
             "node",
             LongType(),
             "its content: ordinal of the first sample that brought the same; of kinds that find"
-            " near copies, all samples of a content share its verdict",
+            " near copies, and of boilerplate, all samples of a content share its verdict",
         ),
         field(
             "is_duplicate",
             BooleanType(),
-            "another of its cluster stands for it; of an exact kind, another of the same content",
+            "another of its cluster stands for it; of an exact kind, another of the same content;"
+            " of boilerplate, its image stands on too many pages: its first sample is one too",
         ),
         field(
             "representative_id",
             StringType(),
             "the sample that stands for it: survivor of the cluster that it joined; itself where"
-            " it is no duplicate",
+            " it is no duplicate; of boilerplate the image's first, which is none that is kept",
         ),
         field(
             "similarity",
@@ -60,7 +62,7 @@ SCHEMA: Final = StructType(
             " it is a duplicate where similarity >= t. 1 of what is no duplicate. phash:"
             " 1 - Hamming distance / 64; crop: likewise, by the mean of two segments; minhash:"
             " Jaccard; semantic: cosine; video: share of the shorter clip's frames that the longer"
-            " one shows",
+            " one shows; 1 of exact kinds and boilerplate",
         ),
         field("cluster_id", StringType(), "first sample of its cluster, at the kind's own bound"),
         field("revision", IntegerType(), "0 at first; one more at each change of the verdict"),

@@ -17,6 +17,7 @@ from jobs.runtime import streams
 from jobs.runtime.config import Dedup
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse, contract
+from jobs.sources.entry import PAGE_URL
 from schemas import (
     batches,
     crop_index,
@@ -26,6 +27,7 @@ from schemas import (
     exact_index,
     image_signals,
     minhash_index,
+    page_index,
     pairs,
     phash_index,
     samples,
@@ -60,6 +62,7 @@ class Item:
     mirrored_phash: int | None = None
     crop_hash: tuple[int, ...] | None = None
     dump: str = "dump"
+    page: str | None = None
     clip_score: float | None = None
     embedding: bytes | None = None
     clip_model: str = "model"
@@ -96,6 +99,7 @@ class DedupWarehouse:
                 "caption": item.caption,
                 "dump": item.dump,
                 "url": item.url,
+                "extra": None if item.page is None else {PAGE_URL: item.page},
                 "media_sha256": media[item],
                 "text_sha256": text[item],
                 "clip_score": item.clip_score,
@@ -169,6 +173,7 @@ def of_all_kinds(seed: int) -> list[Item]:
                 media=f"media {media}",
                 caption=" ".join(words),
                 url=f"https://example.org/{url}",
+                page=f"https://example.org/page/{ordinal % 3}",
                 phash=bases[family] ^ ((1 << 3 * step) - 1),
                 crop_hash=(media, *(base ^ ((1 << 6 * step) - 1) for base in segments[family])),
                 embedding=pack(vector)[0],
@@ -190,6 +195,7 @@ def held(tables: DedupWarehouse) -> dict[str, Counter[str]]:
         minhash_index.TABLE,
         shingles.TABLE,
         semantic_vectors.TABLE,
+        page_index.TABLE,
     ):
         if not warehouse.exists(table):
             continue

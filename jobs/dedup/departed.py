@@ -3,7 +3,9 @@
 The first sample of a content names it, in the index and in links. A cluster may have been held
 together by what goes, and of its links only the forest is known. So contents that lose their first
 sample, or what stands for them, and all others of their clusters, are taken out of the index and
-come as if they were new: what the stage then finds is what it would have found without.
+come as if they were new: what the stage then finds is what it would have found without. So do
+images that lose the sample by which a page of theirs is known: another may name the same page, or
+one that was not stored.
 """
 
 from collections import defaultdict
@@ -16,12 +18,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.dedup import clips, schemes, stage, verdicts
-from jobs.dedup.verdicts import NEAR, Judged
+from jobs.dedup.verdicts import INDEXES, Judged
 from jobs.runtime.config import Config
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import ON_DEMAND, Warehouse, contract
-from schemas import duplicate_edges, duplicates, exact_index
-from schemas.duplicate_kinds import CLIP_KINDS, EXACT_KINDS, KINDS, SAMPLE_KINDS
+from schemas import duplicate_edges, duplicates, exact_index, page_index
+from schemas.duplicate_kinds import BOILERPLATE, CLIP_KINDS, EXACT_KINDS, KINDS, SAMPLE_KINDS
 from udfs.identity import digest
 
 _KIND: Final = T.StructField("kind", T.StringType())
@@ -45,7 +47,7 @@ class Departed:
 
     def tables(self, warehouse: Warehouse) -> list[str]:
         """Tables that know the contents by `node`."""
-        of_kind = NEAR[self.kind].tables if self.kind in NEAR else (exact_index.TABLE,)
+        of_kind = INDEXES.get(self.kind, (exact_index.TABLE,))
         return [
             table
             for table in of_kind
@@ -73,6 +75,8 @@ def departed(warehouse: Warehouse, gone: DataFrame) -> list[Departed]:
     near = {kind: found for kind, found in nodes.items() if kind not in EXACT_KINDS}
     for kind, node in _clustered(warehouse, near):
         nodes[kind].add(node)
+    for node in _named_pages(warehouse, theirs):
+        nodes[BOILERPLATE].add(node)
     samples: dict[str, list[str]] = defaultdict(list)
     if nodes:
         left = held.join(gone, "sample_id", "left_anti")
@@ -83,6 +87,17 @@ def departed(warehouse: Warehouse, gone: DataFrame) -> list[Departed]:
         Departed(kind=kind, nodes=sorted(nodes[kind]), samples=sorted(samples[kind]))
         for kind in sorted(nodes, key=KINDS.index)
     ]
+
+
+def _named_pages(warehouse: Warehouse, verdicts: DataFrame) -> list[int]:
+    """The images of which a sample with one of these verdicts is the first to name a page."""
+    if not warehouse.exists(page_index.TABLE):
+        return []
+    theirs = verdicts.where(F.col("kind") == BOILERPLATE)
+    theirs = theirs.select("node", F.col("ingest_ordinal").alias("ordinal"))
+    pages = warehouse.read(page_index.TABLE).select("node", "ordinal")
+    found = pages.join(F.broadcast(theirs), ["node", "ordinal"], "left_semi")
+    return [row.node for row in found.select("node").distinct().collect()]
 
 
 def _clustered(

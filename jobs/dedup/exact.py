@@ -66,7 +66,7 @@ def _fingerprinted(
         for batch in batches:
             columns = {name: batch[name] for name in _CARRIED}
             for kind, of_kind in prints.items():
-                columns[f"{kind}_high"], columns[f"{kind}_low"] = _halves(of_kind(batch))
+                columns[f"{kind}_high"], columns[f"{kind}_low"] = halves(of_kind(batch))
             yield pa.RecordBatch.from_pydict(columns)
 
     return work
@@ -127,7 +127,8 @@ _OF_KIND: Final = {
 _WITHIN_DUMP: Final = _Exact(("caption", "dump"), _of_texts_of_dumps)
 
 
-def _halves(found: Sequence[bytes | None]) -> tuple[pa.Array, pa.Array]:
+def halves(found: Sequence[bytes | None]) -> tuple[pa.Array, pa.Array]:
+    """Fingerprints as two columns of signed 64-bit integers; of none, nulls."""
     blank = bytes(FINGERPRINT_BYTES)
     whole = np.frombuffer(b"".join(print_ or blank for print_ in found), dtype=">i8")
     is_null = np.array([print_ is None for print_ in found], dtype=bool)

@@ -13,7 +13,7 @@ from typing import Final
 from pyspark.sql import functions as F
 
 from jobs.dedup import clips, schemes, stage
-from jobs.dedup.verdicts import NEAR
+from jobs.dedup.verdicts import INDEXES
 from jobs.runtime import streams
 from jobs.runtime.errors import ConfigError
 from jobs.runtime.session import setting
@@ -63,7 +63,7 @@ def look(warehouse: Warehouse, kinds: Iterable[str]) -> list[Emptied]:
     tables = [
         duplicate_edges.TABLE,
         *([exact_index.TABLE] if set(asked) & set(EXACT_KINDS) else []),
-        *(table for kind in asked if kind in NEAR for table in NEAR[kind].tables),
+        *(table for kind in asked for table in INDEXES.get(kind, ())),
     ]
     found = []
     for table in tables:

@@ -12,9 +12,17 @@ from pyspark.sql import functions as F
 from jobs.runtime.config import Dedup
 from jobs.runtime.errors import ConfigError
 from jobs.runtime.tables import Warehouse
-from schemas import clip_index, crop_index, exact_index, minhash_index, phash_index, semantic_index
-from schemas.duplicate_kinds import CROP, MINHASH, PHASH, SEMANTIC, VIDEO
-from udfs import clip_hashes, clip_match, crop_match, normalised_text
+from schemas import (
+    clip_index,
+    crop_index,
+    exact_index,
+    minhash_index,
+    page_index,
+    phash_index,
+    semantic_index,
+)
+from schemas.duplicate_kinds import BOILERPLATE, CROP, MINHASH, PHASH, SEMANTIC, VIDEO
+from udfs import canonical_url, clip_hashes, clip_match, crop_match, normalised_text
 from udfs.minhash import Scheme, optimal_bands
 from udfs.shingles import Shingling
 
@@ -48,6 +56,11 @@ def of_samples(settings: Dedup) -> Rules:
     if SEMANTIC in settings.kinds:
         threshold = {"sluice.semantic.threshold": str(settings.semantic.threshold)}
         said[semantic_index.TABLE] = {KEEP: settings.keep, **threshold}
+    if BOILERPLATE in settings.kinds:
+        said[page_index.TABLE] = {
+            "sluice.boilerplate.max_pages": str(settings.boilerplate.max_pages),
+            "sluice.boilerplate.pages": canonical_url.VERSION,
+        }
     return said
 
 

@@ -13,7 +13,18 @@ from typing import Final
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.dedup import crop, exact, forest, minhash, near, phash, schemes, semantic, video
+from jobs.dedup import (
+    boilerplate,
+    crop,
+    exact,
+    forest,
+    minhash,
+    near,
+    phash,
+    schemes,
+    semantic,
+    video,
+)
 from jobs.dedup.near import VERDICT, NearKind
 from jobs.dedup.schemes import Rules
 from jobs.dedup.scores import FIRST, scored
@@ -22,12 +33,18 @@ from jobs.runtime.held import Held, held, span
 from jobs.runtime.lookup import lookup
 from jobs.runtime.streams import Batch, Outcome, Stage
 from jobs.runtime.tables import counted, newest
-from schemas import duplicate_edges, duplicates, exact_index
-from schemas.duplicate_kinds import CONTENT, EXACT_KINDS
+from jobs.sources.entry import PAGE_URL
+from schemas import duplicate_edges, duplicates, exact_index, page_index
+from schemas.duplicate_kinds import BOILERPLATE, CONTENT, EXACT_KINDS
 from udfs.identity import digest
 
 NEAR: Final[Mapping[str, NearKind]] = {
     kind.name: kind for kind in (phash.KIND, crop.KIND, minhash.KIND, semantic.KIND, video.KIND)
+}
+# Kinds that judge contents -> the tables that their search writes.
+INDEXES: Final[Mapping[str, tuple[str, ...]]] = {
+    **{name: kind.tables for name, kind in NEAR.items()},
+    BOILERPLATE: (page_index.TABLE,),
 }
 
 # A verdict whose samples have their names already.
@@ -66,7 +83,7 @@ class Judged:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Tables that are written."""
-        of_kinds = [table for kind in self.kinds if kind in NEAR for table in NEAR[kind].tables]
+        of_kinds = [table for kind in self.kinds for table in INDEXES.get(kind, ())]
         return (duplicates.TABLE, duplicate_edges.TABLE, exact_index.TABLE, *of_kinds)
 
 
@@ -175,13 +192,15 @@ class _Search:
     def judge(self, kinds: Sequence[str]) -> None:
         """Write the verdicts of each kind on the samples that lack one."""
         exact_kinds = [kind for kind in kinds if kind in EXACT_KINDS]
-        judged = [self._exact(exact_kinds)] if exact_kinds else []
-        edges: list[DataFrame] = []
+        exactly = [self._exact(exact_kinds)] if exact_kinds else []
+        judged, edges = list(exactly), list[DataFrame]()
         for kind in kinds:
             if kind in NEAR:
-                rows, linked = self._near(NEAR[kind], self._nodes(CONTENT[kind], *judged[:1]))
+                rows, linked = self._near(NEAR[kind], self._nodes(CONTENT[kind], *exactly))
                 judged.append(rows)
                 edges += linked
+            elif kind == BOILERPLATE:
+                judged.append(self._boilerplate(exactly))
         if edges:
             rows = self.batch.stamped(self._united(edges), at="linked_at")
             self.batch.append(rows, duplicate_edges.TABLE)
@@ -283,6 +302,45 @@ class _Search:
         revised = self._revised(kind.name, change, fresh.frame)
         return rows.unionByName(revised) if revised else rows, [change.edges]
 
+    def _boilerplate(self, exactly: Sequence[DataFrame]) -> DataFrame:
+        """Verdicts on samples by the pages on which their images stand.
+
+        Args:
+            exactly: verdicts of the exact kinds that this batch gives; or none.
+        """
+        content, max_pages = CONTENT[BOILERPLATE], self.judged.settings.boilerplate.max_pages
+        delivered = self.batch.warehouse.read(self.judged.named).where(self.is_near)
+        page = F.col("extra")[PAGE_URL].alias("page_url")
+        missing = (
+            self._lacking([BOILERPLATE])
+            .select("sample_id", "ingest_ordinal")
+            .join(self._nodes(content, *exactly), "sample_id")
+            .join(delivered.select("sample_id", page), "sample_id")
+            .withColumn("revision", F.lit(0))
+            .localCheckpoint()
+        )
+        columns = ("high", "low", "ordinal", "batch")
+        known = lookup(self.batch.warehouse, page_index.TABLE, "node", missing, columns)
+        known = known.where(F.col("batch") != self.batch.name).localCheckpoint()
+        found = boilerplate.standing(boilerplate.pages(missing), known, max_pages)
+        pages = held(found, news=F.count_if("is_new"))
+        if pages.said["news"]:
+            news = pages.frame.where("is_new").withColumn("batch", F.lit(self.batch.name))
+            self.batch.append(news, page_index.TABLE)
+        nodes = boilerplate.boilerplate(pages.frame, max_pages).localCheckpoint()
+        rows = _unnamed(boilerplate.verdicts(missing, nodes))
+        late = nodes.where("is_late")
+        for judged in exactly:
+            # An image that comes with this batch has no samples of earlier ones.
+            begun = judged.where("revision = 0 AND node = ingest_ordinal")
+            begun = begun.where(F.col("kind") == content).select("node")
+            late = late.join(begun, "node", "left_anti")
+        earlier = self._earlier(BOILERPLATE, held(late))
+        if earlier is None:
+            return rows
+        changed = boilerplate.verdicts(earlier.where("NOT is_duplicate"), nodes)
+        return rows.unionByName(_unnamed(changed))
+
     def _fresh(self, kind: NearKind, contents: DataFrame) -> DataFrame:
         """The contents that the kind has not compared yet."""
         compared = lookup(self.batch.warehouse, kind.store, "node", contents, ("batch",))
@@ -324,13 +382,25 @@ class _Search:
     def _revised(self, kind: str, change: forest.Change, fresh: DataFrame) -> DataFrame | None:
         """Verdicts on samples of earlier batches that the new links change."""
         nodes = held(near.changed(change.nodes).join(fresh.select("node"), "node", "left_anti"))
+        standing = self._earlier(kind, nodes)
+        return _unnamed(near.verdicts(standing, change.nodes, kind)) if standing else None
+
+    def _earlier(self, kind: str, nodes: Held) -> DataFrame | None:
+        """The verdicts on samples of earlier batches that contents had, to be superseded.
+
+        Args:
+            kind: of the search.
+            nodes: `node` of contents whose verdict changes, distinct.
+
+        Returns:
+            columns of `silver.duplicates`, of the next revision; none of no content.
+        """
         if not nodes.rows:
             return None
         earlier = self.batch.history(duplicates.TABLE).where(F.col("kind") == kind)
         holders = earlier.join(F.broadcast(nodes.frame), "node", "left_semi")
         standing = self._stood(holders.select("ingest_ordinal")).where(F.col("kind") == kind)
-        standing = standing.withColumn("revision", F.col("revision") + 1)
-        return _unnamed(near.verdicts(standing, change.nodes, kind))
+        return standing.withColumn("revision", F.col("revision") + 1)
 
     def _held(self, ordinals: DataFrame) -> DataFrame:
         """The verdicts, of every kind, that hold on samples of earlier batches."""

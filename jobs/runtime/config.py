@@ -337,6 +337,13 @@ class SemanticSearch(Section):
     threshold: float = Field(default=0.95, gt=0, le=1)
 
 
+class BoilerplateSearch(Section):
+    """On how many pages an image may stand."""
+
+    # More is a logo, an icon or a banner: InfiMM-WebMath's rule (arXiv 2409.12568), of URLs there.
+    max_pages: int = Field(default=10, ge=1)
+
+
 class VideoSearch(Section):
     """How much of a clip another must show."""
 
@@ -361,6 +368,7 @@ class Dedup(Section):
     crop: CropSearch = CropSearch()
     minhash: MinHashSearch = MinHashSearch()
     semantic: SemanticSearch = SemanticSearch()
+    boilerplate: BoilerplateSearch = BoilerplateSearch()
     video: VideoSearch = VideoSearch()
 
     @field_validator("kinds")

@@ -4,11 +4,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from jobs.sources.texts import DETAIL_CHARS, printable
 from udfs.image_codec import ImageRefused, extension_matches, header
 from udfs.video_header import VideoHeader
+
+PAGE_URL: Final = "page_url"  # in `extra`: the page that the item was found on
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 from urllib.parse import urlsplit
 
 from jobs.sources import html, http_response
-from jobs.sources.entry import Entry, EntryRefused, Limits, image_facts
+from jobs.sources.entry import PAGE_URL, Entry, EntryRefused, Limits, image_facts
 from jobs.sources.html import absolute
 from jobs.sources.occurrences import Occurrences
 from jobs.sources.texts import printable
@@ -196,7 +196,7 @@ def _of_page(
             size_bytes=None,
             url=printable(pair.url),
             caption=printable(pair.text),
-            extra={**where.extra, "page_url": record.target_uri, "caption_kind": pair.kind},
+            extra={**where.extra, PAGE_URL: record.target_uri, "caption_kind": pair.kind},
         )
     if page.document.items:
         facts = dict(where.extra)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO, Final
 
-from jobs.sources.entry import Entry, EntryRefused, Limits
+from jobs.sources.entry import PAGE_URL, Entry, EntryRefused, Limits
 from jobs.sources.html import absolute, collapsed
 from jobs.sources.occurrences import Occurrences
 from jobs.sources.texts import printable
@@ -112,7 +112,7 @@ def _pairs(envelope: dict[str, object], record: Record) -> list[tuple[str, str]]
 
 def _extra(envelope: dict[str, object], record: Record) -> dict[str, str]:
     extra = {
-        "page_url": _page_url(envelope, record),
+        PAGE_URL: _page_url(envelope, record),
         "warc_record_id": record.key,
         "caption_kind": "alt",
     }

@@ -8,14 +8,14 @@ from typing import Final
 
 from jobs.dedup import schemes, stage
 from jobs.runtime import streams
-from jobs.runtime.config import Dedup, load
+from jobs.runtime.config import BoilerplateSearch, Dedup, load
 from jobs.runtime.session import session
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse
 from schemas.duplicate_kinds import SAMPLE_KINDS
 from tests.faults.driver import Point, after, before, between_data_and_commit, of
 
-SETTINGS: Final = Dedup(kinds=SAMPLE_KINDS)
+SETTINGS: Final = Dedup(kinds=SAMPLE_KINDS, boilerplate=BoilerplateSearch(max_pages=1))
 
 
 def search(warehouse: Warehouse, run_id: str) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from jobs.runtime.config import Config, Dedup, Dump, Signals
+from jobs.runtime.config import BoilerplateSearch, Config, Dedup, Dump, Signals
 from jobs.runtime.tables import create_all
 from jobs.takedown import stage as takedown
 from jobs.takedown.keys import Key
@@ -12,7 +12,7 @@ from schemas import tombstones
 from schemas.duplicate_kinds import SAMPLE_KINDS
 from tests.dedup_warehouse import DedupWarehouse, held, of_all_kinds
 
-SETTINGS = Dedup(kinds=SAMPLE_KINDS)
+SETTINGS = Dedup(kinds=SAMPLE_KINDS, boilerplate=BoilerplateSearch(max_pages=1))
 
 
 def test_clusters_without_their_members_are_those_of_a_warehouse_that_never_saw_them(

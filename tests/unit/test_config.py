@@ -222,6 +222,7 @@ def test_kinds_of_samples_and_of_clips_are_asked_for_apart(load, refusal):
     assert asked.least_similarity("crop") == 1 - crop_match.RADIUS / 64
     assert load(SMALLEST, "dedup.clip_kinds=[]").dedup.clip_kinds == ()
     assert "video without exact_clip" in refusal(SMALLEST, "dedup.clip_kinds=[video]")
+    assert "boilerplate without exact_media" in refusal(SMALLEST, "dedup.kinds=[boilerplate]")
     assert "dedup.kinds got kind video" in refusal(SMALLEST, "dedup.kinds=[video]")
     assert "dedup.clip_kinds got kind phash" in refusal(SMALLEST, "dedup.clip_kinds=[phash]")
     assert "neighbours without minhash" in refusal(SMALLEST, "dedup.text_scope=neighbours")
