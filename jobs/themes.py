@@ -163,7 +163,7 @@ def learn_centroids(rows: DataFrame, shape: Shape, *, clusters: int | None) -> L
     return _learnt(rows, shape, learn)
 
 
-def sampled(rows: DataFrame, count: int, most: int = TRAINING_ROWS) -> DataFrame:
+def sampled(rows: DataFrame, count: int, most: int) -> DataFrame:
     """About `most` of `count` rows, the same ones however they are partitioned."""
     if count <= most:
         return rows
@@ -215,7 +215,7 @@ def _learnt(rows: DataFrame, shape: Shape, learn: Learner) -> Learnt:
             LEARNT,
         )
 
-    sample = sampled(rows.select(*COLUMNS), shape.rows)
+    sample = sampled(rows.select(*COLUMNS), shape.rows, TRAINING_ROWS)
     found = sample.repartition(1).mapInArrow(work, LEARNT).collect()
     dimension = shape.image_dimension + shape.text_dimension
     whole = b"".join(bytes(row["vector"]) for row in found)
