@@ -6,6 +6,7 @@ from pyspark.sql import functions as F
 
 from jobs.runtime.errors import ConfigError, NotFound
 from jobs.runtime.tables import Warehouse
+from schemas import gold
 
 
 def chosen(warehouse: Warehouse, table: str, signal_set: str, where: str | None) -> DataFrame:
@@ -35,3 +36,22 @@ def chosen(warehouse: Warehouse, table: str, signal_set: str, where: str | None)
         raise ConfigError(
             f"--where got {where}; allowed an SQL condition on columns of {table}; {said}"
         ) from None
+
+
+def published_unless(where: str | None, warehouse: Warehouse, recipe: str) -> str:
+    """The condition on `silver.pairs` that somebody gave, else the one for what is published.
+
+    Args:
+        where: the condition; none was given.
+        warehouse: holds the table of the recipe.
+        recipe: its name.
+
+    Raises:
+        NotFound: no condition, and nothing is published yet.
+    """
+    if where is not None:
+        return where
+    table = gold.table(recipe)
+    if not warehouse.exists(table):
+        raise NotFound(f"no {table} yet; run `sluice run`, or choose rows with --where")
+    return f"sample_id IN (SELECT sample_id FROM gold.`{recipe}`)"

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from jobs.options import ConfigOption, Configured, Guard, SetOption, VerboseOption
-from jobs.runtime.errors import ConfigError, NotFound
+from jobs.runtime.errors import ConfigError
 
 # What a command needs of Spark is imported inside it: `--help` must answer at once.
 
@@ -67,9 +67,9 @@ def add_to(
     ) -> None:
         """Choose a few rows of each cluster of the embeddings into gold.coreset_NAME."""
         from jobs import coreset, set_name, themes
-        from jobs.chosen import chosen
+        from jobs.chosen import chosen, published_unless
         from schemas import coreset as table
-        from schemas import gold, pairs
+        from schemas import pairs
 
         set_name.checked("coreset", name)
         shares = _shares(band) if band is not None else None
@@ -77,13 +77,10 @@ def add_to(
             shares = coreset.BAND
         found = plan(configured(config, overrides), verbose=verbose)
         require_tables(found)
-        published = gold.table(found.recipe.name)
-        if where is None and not found.warehouse.exists(published):
-            raise NotFound(f"no {published} yet; run `sluice run`, or choose rows with --where")
         settings = coreset.Settings(
             budget=budget,
             signal_set=found.scoring.signal_set,
-            where=where or f"sample_id IN (SELECT sample_id FROM gold.`{found.recipe.name}`)",
+            where=published_unless(where, found.warehouse, found.recipe.name),
             quota=quota,  # type: ignore[arg-type]  # checked below
             rule=rule,  # type: ignore[arg-type]
             band=shares,

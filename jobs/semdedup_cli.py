@@ -8,7 +8,6 @@ import typer
 from rich.console import Console
 
 from jobs.options import ConfigOption, Configured, Guard, SetOption, VerboseOption
-from jobs.runtime.errors import NotFound
 
 # What a command needs of Spark is imported inside it: `--help` must answer at once.
 
@@ -66,20 +65,17 @@ def add_to(
         from pyspark.sql import functions as F
 
         from jobs import semdedup, set_name
-        from jobs.chosen import chosen
+        from jobs.chosen import chosen, published_unless
         from jobs.runtime.tables import counted
-        from schemas import gold, pairs
+        from schemas import pairs
         from schemas import semdedup as table
 
         set_name.checked("semdedup", name)
         found = plan(configured(config, overrides), verbose=verbose)
         require_tables(found)
-        published = gold.table(found.recipe.name)
-        if where is None and not found.warehouse.exists(published):
-            raise NotFound(f"no {published} yet; run `sluice run`, or choose rows with --where")
         settings = semdedup.Settings(
             signal_set=found.scoring.signal_set,
-            where=where or f"sample_id IN (SELECT sample_id FROM gold.`{found.recipe.name}`)",
+            where=published_unless(where, found.warehouse, found.recipe.name),
             keep=keep,  # type: ignore[arg-type]  # checked below
             eps=semdedup.EPS if eps is None else eps,
             clusters=clusters,

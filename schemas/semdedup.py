@@ -35,8 +35,8 @@ SCHEMA: Final = StructType(
         field(
             "most_similar",
             FloatType(),
-            "greatest cosine to one that stays before it, in [0, 1]: for any eps, it goes where"
-            " most_similar > 1 - eps; null likewise: it stays",
+            "greatest cosine to one that ranks before it, whether that stays or not, in [0, 1]:"
+            " for any eps, it goes where most_similar > 1 - eps; null likewise: it stays",
             nullable=True,
         ),
         field("nearest_id", StringType(), "which one that is; null: none", nullable=True),

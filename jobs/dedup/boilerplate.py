@@ -14,7 +14,6 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.dedup.exact import halves
-from schemas.duplicate_kinds import BOILERPLATE
 from udfs.canonical_url import url_fingerprint
 
 _PAGE: Final = ("node", "high", "low")
@@ -72,38 +71,19 @@ def boilerplate(found: DataFrame, max_pages: int) -> DataFrame:
         max_pages: likewise.
 
     Returns:
-        `node`, `is_late`: they did not before.
+        what `near.verdicts` asks of contents, the image's first sample standing for all; and
+        `is_late`: they did not before.
     """
     return (
         found.groupBy("node")
         .agg(F.count("*").alias("pages"), F.count_if(~F.col("is_new")).alias("known"))
         .where(F.col("pages") > max_pages)
-        .select("node", (F.col("known") <= max_pages).alias("is_late"))
-    )
-
-
-def verdicts(samples: DataFrame, nodes: DataFrame) -> DataFrame:
-    """Verdicts on samples by those of their images; the image's first sample stands for all.
-
-    Args:
-        samples: `sample_id`, `ingest_ordinal`, `node`, `revision`.
-        nodes: `node` of the images that are boilerplate, distinct.
-
-    Returns:
-        columns of `near.VERDICT`.
-    """
-    marked = nodes.select("node", F.lit(True).alias("is_marked"))
-    is_duplicate = F.col("is_marked").isNotNull()
-    return samples.join(marked, "node", "left").select(
-        F.lit(BOILERPLATE).alias("kind"),
-        "sample_id",
-        "ingest_ordinal",
-        "node",
-        is_duplicate.alias("is_duplicate"),
-        F.when(is_duplicate, F.col("node"))
-        .otherwise(F.col("ingest_ordinal"))
-        .alias("representative"),
-        F.col("node").alias("cluster"),
-        F.lit(1.0).cast("float").alias("similarity"),
-        "revision",
+        .select(
+            "node",
+            F.col("node").alias("cluster"),
+            F.col("node").alias("elder"),
+            F.lit(1.0).cast("float").alias("similarity"),
+            F.lit(True).alias("is_duplicate"),
+            (F.col("known") <= max_pages).alias("is_late"),
+        )
     )

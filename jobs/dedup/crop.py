@@ -23,15 +23,15 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from jobs.dedup import forest
-from jobs.dedup.hash_scan import scanned
-from jobs.dedup.near import NearKind
+from jobs.dedup.hash_scan import scanned, stored_hashes
+from jobs.dedup.near import NearKind, store
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import Held, computed, held
 from jobs.runtime.lookup import lookup
 from jobs.runtime.session import arrow_rows
 from jobs.runtime.streams import Batch
-from jobs.runtime.table_scan import Streamed, having
-from schemas import crop_index, crop_segments, image_signals
+from jobs.runtime.table_scan import Streamed
+from schemas import crop_index, crop_segments
 from schemas.crop_segments import HASHES
 from schemas.duplicate_kinds import CONTENT, CROP
 from udfs.crop_match import BITS, similarity, telling
@@ -75,22 +75,17 @@ def links(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
         `a`, `b`, `similarity`: by `udfs.crop_match`, at least 1 - radius / 64.
     """
     radius = settings.crop.radius
-    # Hashes do not depend on the networks: any signal set's will do.
-    signals = (
-        having(batch.warehouse, image_signals.TABLE, "media_sha256", fresh.frame, ("crop_hash",))
-        .groupBy("media_sha256")
-        .agg(F.first("crop_hash", ignorenulls=True).alias("crop_hash"))
-    )
-    measured = fresh.frame.join(signals, "media_sha256", "left").select("node", "crop_hash")
+    hashes = stored_hashes(batch.warehouse, fresh.frame, ("crop_hash",))
+    measured = fresh.frame.join(hashes, "media_sha256", "left").select("node", "crop_hash")
     with arrow_rows(batch.warehouse.spark, _ARROW_ROWS):
         told = computed(measured.mapInArrow(_told, _SEGMENTS))
-    _append_segments(batch, told)
+    store(batch, told, crop_segments.TABLE)
     findable = told.where(F.size(HASHES) > 1)
-    hashes = held(findable.select(F.explode(HASHES).alias("hash"), "node"))
+    found = held(findable.select(F.explode(HASHES).alias("hash"), "node"))
     index = Streamed.history(batch, crop_index.TABLE, ("hash", "node"))
-    pairs = candidates(hashes.frame, index, radius)
-    if hashes.rows:
-        rows = hashes.frame.withColumn("batch", F.lit(batch.name))
+    pairs = candidates(found.frame, index, radius)
+    if found.rows:
+        rows = found.frame.withColumn("batch", F.lit(batch.name))
         batch.append(rows, crop_index.TABLE)
     return _verified(batch, pairs, radius)
 
@@ -145,12 +140,6 @@ def candidates(fresh: DataFrame, index: Streamed, radius: int, most: int = MOST)
         )
     pair = F.least("node", "other").alias("a"), F.greatest("node", "other").alias("b")
     return computed(found.frame.where(F.col("place") <= most).select(*pair).distinct())
-
-
-def _append_segments(batch: Batch, told: DataFrame) -> None:
-    """Write hashes in order of nodes, so that a look-up reads little else."""
-    rows = told.withColumn("batch", F.lit(batch.name)).repartitionByRange("node")
-    batch.append(rows, crop_segments.TABLE)
 
 
 def _told(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -1,6 +1,6 @@
-"""An index of hashes streams past the hashes of a batch, which every task holds."""
+"""Hashes of images: where they are stored, and how an index streams past those of a batch."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, reduce
 from typing import Final
 
@@ -12,13 +12,33 @@ from pyspark.sql import functions as F
 
 from jobs.runtime.held import Held
 from jobs.runtime.session import arrow_rows
-from jobs.runtime.table_scan import Streamed
+from jobs.runtime.table_scan import Streamed, having
+from jobs.runtime.tables import Warehouse
+from schemas import image_signals
 
 # Rows of one transport batch: 2.5 MB. The session's own setting is made for media.
 _ARROW_ROWS: Final = 100_000
 
 # Columns of the entries, and batches of rows -> rows.
 Compare = Callable[[tuple[np.ndarray, ...], Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
+def stored_hashes(warehouse: Warehouse, images: DataFrame, names: Sequence[str]) -> DataFrame:
+    """The hashes that images were given when they were scored.
+
+    Hashes do not depend on the networks: any signal set's will do.
+
+    Args:
+        warehouse: has `silver.image_signals`.
+        images: `media_sha256`.
+        names: of the hashes' columns.
+
+    Returns:
+        `media_sha256`, `names`; no row of an image that was not scored.
+    """
+    signals = having(warehouse, image_signals.TABLE, "media_sha256", images, names)
+    some = (F.first(name, ignorenulls=True).alias(name) for name in names)
+    return signals.groupBy("media_sha256").agg(*some)
 
 
 def scanned(

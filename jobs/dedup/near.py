@@ -53,6 +53,17 @@ class NearKind:
     links: Callable[[Batch, Held, Dedup], DataFrame]
 
 
+def store(batch: Batch, rows: DataFrame, table: str) -> None:
+    """Write what a batch brings to a store in order of nodes, so that a look-up reads little else.
+
+    Args:
+        batch: that brings it.
+        rows: columns of the table but `batch`.
+        table: in order of `node`.
+    """
+    batch.append(rows.withColumn("batch", F.lit(batch.name)).repartitionByRange("node"), table)
+
+
 def verdicts(samples: DataFrame, nodes: DataFrame | None, kind: str) -> DataFrame:
     """Verdicts of samples by those of their contents; a content without links is like no other.
 

@@ -14,13 +14,13 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs.dedup.hash_scan import scanned
+from jobs.dedup.hash_scan import scanned, stored_hashes
 from jobs.dedup.near import NearKind
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import Held, held
 from jobs.runtime.streams import Batch
-from jobs.runtime.table_scan import Streamed, having
-from schemas import image_signals, phash_index
+from jobs.runtime.table_scan import Streamed
+from schemas import phash_index
 from schemas.duplicate_kinds import CONTENT, PHASH
 from udfs.near_hashes import BITS, NearHashes, check_radius
 
@@ -57,13 +57,7 @@ def search(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
         as `links`.
     """
     names = ("phash", *(("mirrored_phash",) if settings.phash.mirrored else ()))
-    # Hashes do not depend on the networks: any signal set's will do.
-    hashes = (
-        having(batch.warehouse, image_signals.TABLE, "media_sha256", fresh.frame, names)
-        .groupBy("media_sha256")
-        .agg(*(F.first(name, ignorenulls=True).alias(name) for name in names))
-        .where("phash IS NOT NULL")
-    )
+    hashes = stored_hashes(batch.warehouse, fresh.frame, names).where("phash IS NOT NULL")
     hashed = held(fresh.frame.join(hashes, "media_sha256").select("node", *names))
     index = Streamed.history(batch, phash_index.TABLE, ("node", *names))
     found = links(hashed.frame, index, settings.phash.radius)

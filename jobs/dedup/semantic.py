@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.dedup import stored_centroids
-from jobs.dedup.near import NearKind
+from jobs.dedup.near import NearKind, store
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import Held, held
 from jobs.runtime.lookup import lookup, rows_in
@@ -91,13 +91,13 @@ def search(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
             stored_centroids.store(batch, found, model)
             centroids = stored_centroids.read(warehouse)
     if centroids is None or model is None:
-        _append_vectors(batch, vectors)
+        store(batch, vectors, semantic_vectors.TABLE)
         return warehouse.spark.createDataFrame([], LINKS)
     stored_centroids.hold(warehouse, centroids, model)
     placed = assigned(vectors, centroids).localCheckpoint()
     mine = placed.where(F.col("cell").isNotNull()).withColumn("batch", F.lit(batch.name))
     batch.append(mine, semantic_index.TABLE)
-    _append_vectors(batch, vectors)
+    store(batch, vectors, semantic_vectors.TABLE)
     stored_centroids.report(placed, centroids, warehouse.read(semantic_vectors.TABLE).count())
     index = Streamed.history(batch, semantic_index.TABLE, _MET)
 
@@ -165,12 +165,6 @@ def _scored(warehouse: Warehouse, model: str) -> DataFrame:
         .groupBy(F.xxhash64("media_sha256").alias("node"))
         .agg(F.max("clip_embedding").alias("embedding"))
     )
-
-
-def _append_vectors(batch: Batch, vectors: DataFrame) -> None:
-    """Write embeddings in order of nodes, so that a look-up reads little else."""
-    rows = vectors.withColumn("batch", F.lit(batch.name)).repartitionByRange("node")
-    batch.append(rows, semantic_vectors.TABLE)
 
 
 def train(

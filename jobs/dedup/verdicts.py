@@ -328,8 +328,8 @@ class _Search:
             news = pages.frame.where("is_new").withColumn("batch", F.lit(self.batch.name))
             self.batch.append(news, page_index.TABLE)
         nodes = boilerplate.boilerplate(pages.frame, max_pages).localCheckpoint()
-        rows = _unnamed(boilerplate.verdicts(missing, nodes))
-        late = nodes.where("is_late")
+        rows = _unnamed(near.verdicts(missing, nodes, BOILERPLATE))
+        late = nodes.where("is_late").select("node")
         for judged in exactly:
             # An image that comes with this batch has no samples of earlier ones.
             begun = judged.where("revision = 0 AND node = ingest_ordinal")
@@ -338,7 +338,7 @@ class _Search:
         earlier = self._earlier(BOILERPLATE, held(late))
         if earlier is None:
             return rows
-        changed = boilerplate.verdicts(earlier.where("NOT is_duplicate"), nodes)
+        changed = near.verdicts(earlier.where("NOT is_duplicate"), nodes, BOILERPLATE)
         return rows.unionByName(_unnamed(changed))
 
     def _fresh(self, kind: NearKind, contents: DataFrame) -> DataFrame:

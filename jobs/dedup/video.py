@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from jobs.dedup import forest
 from jobs.dedup.hash_scan import scanned
-from jobs.dedup.near import NearKind
+from jobs.dedup.near import NearKind, store
 from jobs.runtime.config import Dedup
 from jobs.runtime.held import Held, computed, held
 from jobs.runtime.lookup import lookup
@@ -72,7 +72,7 @@ def links(batch: Batch, fresh: Held, settings: Dedup) -> DataFrame:
         .join(measured, ["clip_id", "clip_signal_set"], "left")
         .select("node", clip_runs.RUNS)
     )
-    _append_runs(batch, found)
+    store(batch, found, clip_runs.TABLE)
     with arrow_rows(batch.warehouse.spark, _ARROW_ROWS):
         told = held(found.select(clip_runs.RUNS, "node").mapInArrow(_keys, _KEY))
     index = Streamed.history(batch, clip_index.TABLE, ("phash", "node"))
@@ -140,12 +140,6 @@ def candidates(fresh: DataFrame, index: Streamed, most: int = MOST) -> DataFrame
         .select(F.least("node", "other").alias("a"), F.greatest("node", "other").alias("b"))
         .distinct()
     )
-
-
-def _append_runs(batch: Batch, found: DataFrame) -> None:
-    """Write runs in order of nodes, so that a look-up reads little else."""
-    rows = found.withColumn("batch", F.lit(batch.name)).repartitionByRange("node")
-    batch.append(rows, clip_runs.TABLE)
 
 
 def _keys(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
