@@ -1,6 +1,7 @@
 """MinHash signatures with datasketch 2's bits, their bands, and the Jaccard that verifies them."""
 
 import functools
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
@@ -13,7 +14,8 @@ from udfs.identity import fingerprint
 from udfs.normal_text import offsets_of
 from udfs.shingles import HASH, REST, ShingleSets, Shingling
 
-PERMUTATIONS: Final = "affine32"  # datasketch's name for a * fmix32(hash) + b mod 2^32, a odd
+AFFINE32: Final = "affine32"  # datasketch's name for a * fmix32(hash) + b mod 2^32, a odd
+RMINHASH: Final = "rminhash"  # rensa's, by the package of that name
 NUM_PERM: Final = 128  # datasketch's default
 SEED: Final = 1  # datasketch's default
 _PREFIX: Final = "sluice.minhash."
@@ -39,7 +41,7 @@ class Scheme:
 
     shingling: Shingling = field(default_factory=Shingling)
     hash: str = HASH
-    permutations: str = PERMUTATIONS
+    permutations: str = AFFINE32
     num_perm: int = NUM_PERM
     seed: int = SEED
     threshold: float = 0.7  # datasketch's example; RedPajama-V2's `minhash_signature_0.7`
@@ -53,11 +55,13 @@ class Scheme:
             ValueError: another hash or family, a number out of its range.
         """
         for what, got, allowed in (
-            ("hash", self.hash, HASH),
-            ("permutations", self.permutations, PERMUTATIONS),
+            ("hash", self.hash, (HASH,)),
+            ("permutations", self.permutations, tuple(_FAMILIES)),
         ):
-            if got != allowed:
-                raise ValueError(f"{what} got {got!r}; allowed {allowed}; correct the setting")
+            if got not in allowed:
+                raise ValueError(
+                    f"{what} got {got!r}; allowed {', '.join(allowed)}; correct the setting"
+                )
         if min(self.bands, self.rows) < 1 or self.bands * self.rows > self.num_perm:
             raise ValueError(
                 f"bands x rows got {self.bands} x {self.rows}; allowed at most {self.num_perm}"
@@ -80,27 +84,61 @@ class Scheme:
         return {_PREFIX + name: str(value) for name, value in sorted(facts.items())}
 
 
-def signatures(sets: ShingleSets, num_perm: int = NUM_PERM, seed: int = SEED) -> np.ndarray:
+def signatures(
+    sets: ShingleSets, num_perm: int = NUM_PERM, seed: int = SEED, permutations: str = AFFINE32
+) -> np.ndarray:
     """The least value of every permutation over each set.
 
     Args:
         sets: n sets; of an empty one all values are 2^32 - 1.
         num_perm: number of permutations.
         seed: of the permutations.
+        permutations: their family, `AFFINE32` or `RMINHASH`.
 
     Returns:
-        uint32 [n, num_perm], equal to datasketch 2's ``MinHash(num_perm, seed).hashvalues``.
+        uint32 [n, num_perm]; of the first family equal to datasketch 2's
+        ``MinHash(num_perm, seed).hashvalues``, of the other to rensa 0.5's digests of hashes of 64
+        bits, splitmix64's of ours.
 
-    Source: datasketch 2.0, ``minhash.py``, scheme ``affine32``; MurmurHash3, ``fmix32``.
+    Source: datasketch 2.0, ``minhash.py``, scheme ``affine32``; MurmurHash3, ``fmix32``. rensa 0.5,
+        ``RMinHash``.
 
     >>> from udfs.shingles import shingle_sets
     >>> signatures(shingle_sets(["a cat", "A cat."]), num_perm=2).tolist()
     [[3921313767, 2026631279], [3921313767, 2026631279]]
     """
+    return _FAMILIES[permutations](sets, num_perm, seed)
+
+
+def _affine32(sets: ShingleSets, num_perm: int, seed: int) -> np.ndarray:
     factors, shifts = _permutations(num_perm, seed)
     found = np.empty((len(sets), num_perm), np.uint32)
     _signatures(sets.values, sets.offsets, factors, shifts, found)
     return found
+
+
+def _rminhash(sets: ShingleSets, num_perm: int, seed: int) -> np.ndarray:
+    from rensa import RMinHash  # only this family needs it
+
+    # It takes bits of a hash as they are, the upper ones too: ours have 32.
+    hashes = _splitmix64(sets.values.astype(np.uint64))
+    offsets = sets.offsets.astype(np.uint64)
+    made = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, num_perm, seed)
+    return np.array(made.to_rows(), np.uint32).reshape(-1, num_perm)
+
+
+_FAMILIES: Final[Mapping[str, Callable[[ShingleSets, int, int], np.ndarray]]] = {
+    AFFINE32: _affine32,
+    RMINHASH: _rminhash,
+}
+
+
+def _splitmix64(values: np.ndarray) -> np.ndarray:
+    """Steele et al. 2014, its finisher after one step."""
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 @functools.cache
@@ -137,6 +175,12 @@ def band_keys(values: np.ndarray, bands: int, rows: int) -> np.ndarray:
     keys = np.empty((len(values), bands), np.int64)
     _band_keys(values, rows, keys)
     return keys
+
+
+def keys_by(scheme: Scheme, sets: ShingleSets) -> np.ndarray:
+    """The keys of sets by a scheme, int64 [n, bands]: of `signatures` the `band_keys`."""
+    values = signatures(sets, scheme.num_perm, scheme.seed, scheme.permutations)
+    return band_keys(values, scheme.bands, scheme.rows)
 
 
 def keys_within(keys: np.ndarray, scopes: pa.ListArray) -> np.ndarray:

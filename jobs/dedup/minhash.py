@@ -27,7 +27,7 @@ from jobs.runtime.worker_files import WorkerFile, answer
 from schemas import minhash_index, samples, shingles
 from schemas.duplicate_kinds import CONTENT, MINHASH
 from udfs.key_parts import KEY_BYTES, dealt, gathered, opened
-from udfs.minhash import Scheme, band_keys, jaccard, keys_within, pack, signatures, unpack
+from udfs.minhash import Scheme, jaccard, keys_by, keys_within, pack, unpack
 from udfs.normalised_text import normalised_words
 from udfs.same_key import in_order, pairs_of_keys
 from udfs.shingles import ShingleSets, shingle_sets
@@ -137,7 +137,7 @@ def _written(rows: pa.RecordBatch, scheme: Scheme, file: WorkerFile, batch: str)
 
 def _keys(sets: ShingleSets, rows: pa.RecordBatch, scheme: Scheme) -> _Keys:
     """Keys of all bands with their nodes; a blank text has none, so that it is like no other."""
-    keys = band_keys(signatures(sets, scheme.num_perm, scheme.seed), scheme.bands, scheme.rows)
+    keys = keys_by(scheme, sets)
     if "scopes" in rows.schema.names:
         keys = keys_within(keys, rows["scopes"])
     has_keys = sets.sizes > 0

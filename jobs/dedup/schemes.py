@@ -96,6 +96,7 @@ def minhash(settings: Dedup) -> Scheme:
     bands, rows = optimal_bands(asked.threshold, asked.num_perm)
     return Scheme(
         shingling=Shingling(unit=asked.unit, size=asked.shingle),
+        permutations=asked.permutations,
         num_perm=asked.num_perm,
         seed=asked.seed,
         threshold=asked.threshold,

@@ -324,6 +324,8 @@ class MinHashSearch(Section):
 
     unit: Literal["word", "character"] = "word"  # of which a shingle is made
     shingle: int = Field(default=5, ge=1)  # FineWeb's n_grams
+    # datasketch's, or rensa's, for a little more recall and less after it: jobs/DESIGN.md, 30.
+    permutations: Literal["affine32", "rminhash"] = "affine32"
     num_perm: int = Field(default=128, ge=2)  # datasketch's default
     seed: int = Field(default=1, ge=0)  # datasketch's default
     # As RedPajama-V2's `minhash_signature_0.7`; by datasketch's rule 14 bands of 9 rows.

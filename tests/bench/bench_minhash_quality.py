@@ -1,4 +1,4 @@
-"""Measure how well signatures estimate Jaccard and fill bands, ours and rensa's, as JSON.
+"""Measure how well signatures of either family estimate Jaccard and fill bands, as JSON.
 
     .venv/bin/python tests/bench/bench_minhash_quality.py
     .venv/bin/python tests/bench/bench_minhash_quality.py --unions 20 300 --seeds 1 7 42
@@ -7,28 +7,24 @@ A line for each kind of shingles, size of the union and Jaccard. Pairs are cut o
 shingles: random ones, the decimals of successive numbers, such numbers behind a long prefix, and
 five successive words. `z` is the bias over its standard error, `sd` the standard deviation over
 that of independent permutations, sqrt(J (1 - J) / 128); `recall` the share of pairs that agree in
-one of 14 bands of 9, `theory` what independent permutations would give. rensa hashes the shingles
-by its own hash; without it the lines are ours alone.
+one of 14 bands of 9, `theory` what independent permutations would give.
 """
 
 import argparse
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
-from udfs.minhash import s_curve, signatures
+from udfs.minhash import AFFINE32, RMINHASH, s_curve, signatures
 from udfs.shingles import REST, ShingleSets
 
 NUM_PERM: Final = 128
 BANDS: Final = 14
 ROWS: Final = 9
 PREFIX: Final = "https://www.example.org/a/long/path/that/all/of/them/share/item="
-# Signatures uint32 [n, NUM_PERM] of hashes [n, size of the sets] by a seed.
-Signer = Callable[[np.ndarray, int], np.ndarray]
 
 
 def main() -> None:
@@ -43,18 +39,20 @@ def main() -> None:
     rng = np.random.default_rng(5)
     for kind, cut in kinds(rng).items():
         shingles = [cut(i) for i in range(options.shingles)]
-        for side, (hashes, sign) in sides(shingles).items():
+        sha1s = b"".join(hashlib.sha1(text.encode()).digest()[:4] for text in shingles)
+        hashes = np.frombuffer(sha1s, "<u4")
+        for family in (AFFINE32, RMINHASH):
             for union in options.unions:
                 for shared in sorted(
                     {round(share * union) for share in options.jaccards} - {union}
                 ):
                     agree = np.concatenate(
                         [
-                            agreement(hashes, union, shared, options.pairs, seed, sign)
+                            agreement(hashes, union, shared, options.pairs, seed, family)
                             for seed in options.seeds
                         ]
                     )
-                    about = {"kind": kind, "side": side, "union": union}
+                    about = {"kind": kind, "permutations": family, "union": union}
                     print(json.dumps(about | judged(agree, shared / union)), flush=True)
 
 
@@ -68,40 +66,15 @@ def kinds(rng: np.random.Generator) -> dict[str, Callable[[int], str]]:
     }
 
 
-def sides(shingles: list[str]) -> dict[str, tuple[np.ndarray, Signer]]:
-    """Each side's hashes of the shingles, and its signatures of hashes."""
-    sha1s = b"".join(hashlib.sha1(text.encode()).digest()[:4] for text in shingles)
-    found: dict[str, tuple[np.ndarray, Signer]] = {
-        "sluice": (np.frombuffer(sha1s, "<u4"), sluice),
-    }
-    if importlib.util.find_spec("rensa"):
-        from rensa import RMinHash
-
-        found["rensa"] = (np.array(RMinHash.hash_token_sets([shingles])[0], np.uint64), rensa)
-    return found
-
-
-def sluice(hashes: np.ndarray, seed: int) -> np.ndarray:
-    """Ours."""
+def signed(hashes: np.ndarray, seed: int, permutations: str) -> np.ndarray:
+    """Signatures uint32 [n, NUM_PERM] of hashes [n, size of the sets]."""
     n, size = hashes.shape
     sets = ShingleSets(hashes.reshape(-1), np.arange(n + 1) * size, np.zeros((n, REST), np.uint16))
-    return signatures(sets, NUM_PERM, seed)
-
-
-def rensa(hashes: np.ndarray, seed: int) -> np.ndarray:
-    """R-MinHash's, of all shingles."""
-    from rensa import RMinHash
-
-    n, size = hashes.shape
-    offsets = (np.arange(n + 1) * size).astype(np.uint64)
-    made = RMinHash.digest_matrix_from_flat_token_hashes(
-        hashes.reshape(-1), offsets, NUM_PERM, seed
-    )
-    return np.array(made.to_rows(), np.uint32)
+    return signatures(sets, NUM_PERM, seed, permutations)
 
 
 def agreement(
-    hashes: np.ndarray, union: int, shared: int, pairs: int, seed: int, sign: Signer
+    hashes: np.ndarray, union: int, shared: int, pairs: int, seed: int, permutations: str
 ) -> np.ndarray:
     """Which values agree, bool [pairs, NUM_PERM]; pairs of a seed have no shingle in common."""
     n = min(pairs, len(hashes) // union)
@@ -110,7 +83,7 @@ def agreement(
     alone = (union - shared) // 2
     left = np.ascontiguousarray(of_pair[:, : alone + shared])
     right = np.ascontiguousarray(of_pair[:, alone:])
-    agree: np.ndarray = sign(left, seed) == sign(right, seed)
+    agree: np.ndarray = signed(left, seed, permutations) == signed(right, seed, permutations)
     return agree
 
 

@@ -4,11 +4,13 @@ from typing import get_args
 
 import pytest
 
+from jobs.dedup import schemes
 from jobs.runtime import config
 from jobs.runtime.errors import ConfigError
 from jobs.sources.formats import FORMATS
 from udfs import crop_match
 from udfs.clip_match import LEAST_SIMILARITY
+from udfs.minhash import RMINHASH, Scheme
 
 SMALLEST = "warehouse: tables\ndumps: [{name: crawl, path: tars}]\n"
 
@@ -226,6 +228,13 @@ def test_kinds_of_samples_and_of_clips_are_asked_for_apart(load, refusal):
     assert "dedup.kinds got kind video" in refusal(SMALLEST, "dedup.kinds=[video]")
     assert "dedup.clip_kinds got kind phash" in refusal(SMALLEST, "dedup.clip_kinds=[phash]")
     assert "neighbours without minhash" in refusal(SMALLEST, "dedup.text_scope=neighbours")
+
+
+def test_texts_are_signed_by_the_family_that_is_asked_for(load, refusal):
+    assert schemes.minhash(load(SMALLEST).dedup) == Scheme()
+    asked = load(SMALLEST, "dedup.minhash.permutations=rminhash").dedup
+    assert schemes.minhash(asked) == Scheme(permutations=RMINHASH)
+    assert "affine32" in refusal(SMALLEST, "dedup.minhash.permutations=legacy")
 
 
 @pytest.mark.parametrize(

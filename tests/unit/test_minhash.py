@@ -6,11 +6,15 @@ import pytest
 from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rensa import RMinHash
 
 from udfs.minhash import (
+    AFFINE32,
+    RMINHASH,
     Scheme,
     band_keys,
     jaccard,
+    keys_by,
     keys_within,
     optimal_bands,
     pack,
@@ -75,6 +79,26 @@ def test_a_signature_reads_back_into_datasketch() -> None:
     assert read.jaccard(sketch(b)) == sketch(a).jaccard(sketch(b)) == np.mean(first == second)
 
 
+@settings(deadline=None)
+@given(st.lists(texts, max_size=4), st.integers(1, 130), st.integers(0, 2**32))
+def test_the_other_family_has_rensas_bits(rows, num_perm, seed) -> None:
+    found = signatures(shingle_sets(rows), num_perm, seed, RMINHASH)
+    assert found.shape == (len(rows), num_perm)
+    assert found.dtype == np.uint32
+    for row, values in zip(rows, found, strict=True):
+        hashes = [splitmix64(value) for value in shingle_sets([row]).values.tolist()]
+        (digest,) = RMinHash.digest_matrix_from_token_hash_sets([hashes], num_perm, seed).to_rows()
+        assert values.tolist() == digest
+
+
+def splitmix64(value: int) -> int:
+    """What its generator gives first from a state, in Python's integers."""
+    mixed = (value + 0x9E3779B97F4A7C15) % 2**64
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
+    return mixed ^ mixed >> 31
+
+
 @pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8, 0.9])
 @pytest.mark.parametrize("num_perm", [64, 128])
 def test_bands_and_rows_are_datasketchs(threshold, num_perm) -> None:
@@ -98,6 +122,15 @@ def test_keys_agree_where_bands_do_and_only_there() -> None:
     by_band = dict(zip(bands, keys.reshape(-1).tolist(), strict=True))
     assert [by_band[band] for band in bands] == keys.reshape(-1).tolist()
     assert len(set(by_band.values())) == len(by_band) == 32
+
+
+@pytest.mark.parametrize("permutations", [AFFINE32, RMINHASH])
+def test_keys_follow_all_of_a_scheme(permutations) -> None:
+    sets = shingle_sets(["a cat", "a dog and a cat on a very long walk", ""])
+    scheme = Scheme(permutations=permutations, num_perm=64, seed=3, bands=5, rows=7)
+    values = signatures(sets, 64, 3, permutations)
+    assert keys_by(scheme, sets).tolist() == band_keys(values, 5, 7).tolist()
+    assert keys_by(scheme, sets).tolist() != keys_by(Scheme(bands=5, rows=7), sets).tolist()
 
 
 def test_the_order_of_values_in_a_band_counts() -> None:
@@ -165,7 +198,8 @@ def test_too_much_for_one_column_is_refused() -> None:
         pack(sets)
 
 
-def test_planted_pairs_are_found_as_often_as_the_curve_says() -> None:
+@pytest.mark.parametrize("permutations", [AFFINE32, RMINHASH])
+def test_planted_pairs_are_found_as_often_as_the_curve_says(permutations) -> None:
     rng = np.random.default_rng()
     originals = corpus(rng, 3000, 120)
     copies = [
@@ -180,8 +214,9 @@ def test_planted_pairs_are_found_as_often_as_the_curve_says() -> None:
     left = shingle_sets([" ".join(words) for words in originals])
     right = shingle_sets([" ".join(words) for words in copies])
     true = jaccard(left, right)
-    scheme = Scheme()
-    keys = [band_keys(signatures(side), scheme.bands, scheme.rows) for side in (left, right)]
+    scheme = Scheme(permutations=permutations)
+    signed = [signatures(side, permutations=permutations) for side in (left, right)]
+    keys = [band_keys(values, scheme.bands, scheme.rows) for values in signed]
     found = (keys[0] == keys[1]).any(axis=1)
     expected = np.array([s_curve(share, scheme.bands, scheme.rows) for share in true])
     error = np.sqrt((expected * (1 - expected)).sum())
@@ -240,7 +275,7 @@ def test_the_properties_are_these() -> None:
     ("setting", "message"),
     [
         ({"hash": "xxhash"}, "hash got 'xxhash'; allowed sha1_hash32"),
-        ({"permutations": "legacy"}, "permutations got 'legacy'; allowed affine32"),
+        ({"permutations": "legacy"}, "permutations got 'legacy'; allowed affine32, rminhash"),
         ({"bands": 15}, "bands x rows got 15 x 9; allowed at most 128"),
         ({"rows": 0}, "bands x rows got 14 x 0"),
         ({"threshold": 0.0}, "threshold got 0.0"),
