@@ -26,7 +26,7 @@ from pyspark.sql import SparkSession
 
 from jobs.dedup import stage
 from jobs.runtime import streams
-from jobs.runtime.config import Config, Dedup, Dump, Spark
+from jobs.runtime.config import Config, Dedup, Dump, MinHashSearch, Spark
 from jobs.runtime.session import session
 from jobs.runtime.tables import Warehouse
 from schemas import (
@@ -36,12 +36,13 @@ from schemas import (
 )
 from tests.bench import process_kinds
 from tests.bench.grown_warehouse import bytes_of, filled, write_samples
+from udfs.minhash import AFFINE32, RMINHASH
 
 WORDS: Final = 50_000  # of the vocabulary, drawn by Zipf's law
 COPIES: Final = 0.2
 EDITED: Final = (0.005, 0.02)  # share of a copy's words that are others
 BANDS: Final = (14, 9)  # datasketch's for 0.7 and 128
-SETTINGS: Final = Dedup(kinds=("exact_text", "minhash"))
+KINDS: Final = ("exact_text", "minhash")
 _WORD: Final = re.compile(r"\w+")
 
 
@@ -121,10 +122,12 @@ def recall(clusters: dict[int, Any], near: Sequence[tuple[int, int]]) -> float:
     return sum(clusters[a] == clusters[b] for a, b in near) / max(1, len(near))
 
 
-def turn(spark: SparkSession, folder: Path, documents: Path, count: int) -> dict[str, Any]:
+def turn(
+    spark: SparkSession, folder: Path, documents: Path, count: int, settings: Dedup
+) -> dict[str, Any]:
     """One pass of the stage over all texts, in a new warehouse."""
     warehouse = filled(spark, str(folder), documents)
-    return {**timed(lambda: streams.run(warehouse, stage.stage(SETTINGS), run_id="bench"), count)}
+    return timed(lambda: streams.run(warehouse, stage.stage(settings), run_id="bench"), count)
 
 
 def timed(work: Callable[[], Any], count: int) -> dict[str, Any]:
@@ -159,16 +162,22 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=200_000)
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--permutations", choices=(AFFINE32, RMINHASH), default=AFFINE32)
     args = parser.parse_args()
     documents, copies = texts(args.texts, args.seed)
     with tempfile.TemporaryDirectory() as name:
         write_samples(Path(name) / "all.parquet", documents)
-        figures = compared(Path(name), documents, copies, args.turns)
+        settings = Dedup(kinds=KINDS, minhash=MinHashSearch(permutations=args.permutations))
+        figures = compared(Path(name), documents, copies, args.turns, settings)
     print(json.dumps({"texts": args.texts, **figures}, indent=2))
 
 
 def compared(
-    folder: Path, documents: Sequence[str], copies: Sequence[tuple[int, int]], turns: int
+    folder: Path,
+    documents: Sequence[str],
+    copies: Sequence[tuple[int, int]],
+    turns: int,
+    settings: Dedup,
 ) -> dict[str, Any]:
     """All texts by each peer and, turn after turn, by the stage."""
     count, figures = len(documents), dict[str, Any]()
@@ -188,7 +197,7 @@ def compared(
     spark = local_session(folder)
     for number in range(turns):
         where = folder / f"turn{number}"
-        figures[f"sluice_{number}"] = turn(spark, where, folder / "all.parquet", count)
+        figures[f"sluice_{number}"] = turn(spark, where, folder / "all.parquet", count, settings)
     held = Warehouse(spark, str(where)).current(duplicates.TABLE).where("kind = 'minhash'")
     named = {row[0]: row[1] for row in held.select("ingest_ordinal", "cluster_id").collect()}
     figures[f"sluice_{number}"]["recall"] = round(recall(named, near), 4)

@@ -4,6 +4,7 @@ The points are put around functions of the runtime from outside, so that the pro
 nothing of them. What only records a run is left out: these tests are about tables.
 """
 
+import contextlib
 import itertools
 import os
 import signal
@@ -18,15 +19,17 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from jobs import cycle, report, score_images, score_videos, scoring
+from jobs import cycle, report, score_images, score_videos
 from jobs.runtime import dumps, lineage, streams
 from jobs.runtime.config import Config, load
 from jobs.runtime.lineage import Run
+from jobs.runtime.models import Operator
 from jobs.runtime.session import session
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse
 
 DRIVER: Final = "SLUICE_TEST_DRIVER"  # the process that the operator kills from its worker
+STRUCK: Final = "SLUICE_TEST_STRUCK"  # a folder that is there once a worker was killed
 PARQUET_END: Final = b"PAR1"  # a file that ends with it is whole
 Strike = Callable[[], None]
 Point = Callable[[Strike], None]
@@ -92,23 +95,35 @@ def _is_whole(file: Path) -> bool:
     return file.read_bytes().endswith(PARQUET_END)
 
 
-def inside_the_operator(stage: ModuleType) -> Point:
+def inside_the_operator(stage: ModuleType, strike: Strike) -> Point:
     """Strike from the Python worker, when it has given the first of what it scored away."""
 
-    def install(strike: Strike) -> None:  # noqa: ARG001 - the worker strikes
+    def install(_: Strike) -> None:  # the worker strikes
         real = stage.transform
-        stage.transform = lambda rows, score: real(rows, _deadly(score))  # type: ignore[attr-defined]
+        stage.transform = lambda rows, score: real(rows, _deadly(score, strike))  # type: ignore[attr-defined]
 
     return install
 
 
-def _deadly(score: scoring.Score) -> scoring.Score:
+def _deadly(score: Operator, strike: Strike) -> Operator:
     def operator(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for scored in score(batches):
             yield scored
-            os.kill(int(os.environ[DRIVER]), signal.SIGKILL)
+            strike()
 
     return operator
+
+
+def at_the_driver() -> None:
+    """Kill the driver from its worker."""
+    os.kill(int(os.environ[DRIVER]), signal.SIGKILL)
+
+
+def at_one_worker() -> None:
+    """Kill this worker, where none of the run was killed before."""
+    with contextlib.suppress(FileExistsError):
+        (Path(os.environ[STRUCK])).mkdir()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def of(stage: str, table: str, batch_id: int = 0) -> Callable[..., bool]:
@@ -146,7 +161,7 @@ POINTS: Final[dict[str, tuple[str, Point]]] = {
         "ingest",
         after(Warehouse, "remove", lambda _, folder: folder.endswith("ingest")),
     ),
-    "a video is being decoded": ("score_videos", inside_the_operator(score_videos)),
+    "a video is being decoded": ("score_videos", inside_the_operator(score_videos, at_the_driver)),
     "a video is decoded and nothing committed": (
         "score_videos",
         before(Batch, "append", of("score_videos", "silver.clips")),
@@ -167,7 +182,7 @@ POINTS: Final[dict[str, tuple[str, Point]]] = {
         "score_videos",
         before(Batch, "append", of("score_videos", "ops.batches")),
     ),
-    "images are being scored": ("score_images", inside_the_operator(score_images)),
+    "images are being scored": ("score_images", inside_the_operator(score_images, at_the_driver)),
     "key frames are scored and the ledger not written": (
         "score_keyframes",
         before(Batch, "append", of("score_keyframes", "ops.batches")),
@@ -211,6 +226,11 @@ POINTS: Final[dict[str, tuple[str, Point]]] = {
 }
 
 
+# Not a driver's end: Spark has others do what the worker did.
+A_WORKER: Final = "a worker is killed while it scores images"
+SURVIVED: Final = {A_WORKER: ("score_images", inside_the_operator(score_images, at_one_worker))}
+
+
 def untracked(_config: Config, *, command: str) -> Run:  # noqa: ARG001 - as `lineage.start`
     """A run without MLflow."""
     return Run(uuid.uuid4().hex, is_tracked=False)
@@ -228,7 +248,8 @@ def main(config_file: str, point: str, signal_name: str) -> None:
     report.write = unwritten
     os.environ[DRIVER] = str(os.getpid())
     dumps.COMMIT_ROWS = 1  # type: ignore[misc] # a commit a batch, to strike between two
-    _, install = POINTS[point]
+    os.environ[STRUCK] = str(Path(config_file).with_name("struck"))
+    _, install = (POINTS | SURVIVED)[point]
     install(lambda: os.kill(os.getpid(), signal.Signals[signal_name]))
     config = load(config_file)
     cycle.run(cycle.plan(config, session(config, app="victim")), command="victim")

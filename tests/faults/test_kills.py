@@ -81,6 +81,19 @@ def test_a_run_after_a_kill_makes_the_tables_of_an_uninterrupted_one(
     assert equality.versions(planned.warehouse) == versions
 
 
+@pytest.mark.faults
+def test_of_a_worker_that_is_killed_every_image_is_scored_once(
+    uninterrupted: Uninterrupted, resumed: Callable[[str], Plan], tmp_path: Path
+) -> None:
+    planned = resumed("score_images")
+    file = tmp_path / "config.yaml"
+    file.write_text(file.read_text().replace("local[2]", "local[2,4]"))  # tasks have four lives
+    with driving(tmp_path, driver.A_WORKER, "SIGKILL") as survived:
+        assert survived.wait() == 0
+    assert (tmp_path / "struck").is_dir()
+    assert equality.contents(planned.warehouse) == uninterrupted.contents
+
+
 def test_a_second_live_driver_is_refused_and_a_killed_one_leaves_nothing_held(
     uninterrupted: Uninterrupted, resumed: Callable[[str], Plan], tmp_path: Path
 ) -> None:
