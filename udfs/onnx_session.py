@@ -1,5 +1,7 @@
 """ONNX Runtime sessions, one per process, model and device; and how a batch goes through one."""
 
+import logging
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +16,11 @@ if TYPE_CHECKING:  # children that decode import this module, and run no network
 
 __all__ = ["AUTO", "ModelFile", "ModelMismatch", "Placement", "infer", "infer_all", "session"]
 
+log: Final = logging.getLogger("sluice")
+CPU: Final = "CPUExecutionProvider"
+CUDA: Final = "CUDAExecutionProvider"
+# In the environment of workers whose Spark gives GPUs to tasks, or gives them none.
+GIVES_GPUS: Final = "SLUICE_SPARK_GIVES_GPUS"
 Shape = tuple[int | str, ...]  # a name stands for any length
 
 _DTYPES: Final = {
@@ -31,7 +38,8 @@ class Placement:
     """Where a network runs; the choice is made on the executor.
 
     Attributes:
-        device: auto = the GPU when this runtime and this task have one.
+        device: auto = the GPU when this runtime and this task have one, else the CPU; cuda = an
+            error where they have none.
         intra_op_threads: threads of one network; more oversubscribe beside parallel tasks.
     """
 
@@ -49,53 +57,69 @@ class Placement:
             ModelMismatch: the file is not the one described.
             RuntimeError: ``cuda`` was asked for and the runtime could not give it.
         """
-        provider = self._provider()
+        device_id = self._gpu()
         opened = session(
             file,
-            provider=provider,
-            device_id=gpu_address(),
+            provider=CPU if device_id is None else CUDA,
+            device_id=device_id or 0,
             intra_op_threads=self.intra_op_threads,
             input_shape=input_shape,
         )
-        if self.device == "cuda" and opened.get_providers()[0] != provider:
+        if self.device == "cuda" and opened.get_providers()[0] != CUDA:
             raise RuntimeError(
-                f"device cuda gives {opened.get_providers()[0]}, not {provider}; "
-                "install onnxruntime-gpu with its CUDA libraries, or set device to cpu"
+                f"device cuda got {opened.get_providers()[0]}, not {CUDA}; see the worker's log for"
+                " what the driver said, or set device to cpu"
             )
         return opened
 
-    def _provider(self) -> str:
+    def _gpu(self) -> int | None:
+        """The GPU to run on; None for the CPU."""
         import onnxruntime as ort
 
-        cuda = "CUDAExecutionProvider"
-        if self.device == "cuda" or (
-            self.device == "auto" and cuda in ort.get_available_providers()
-        ):
-            return cuda
-        return "CPUExecutionProvider"
+        if self.device == "cpu":
+            return None
+        address = gpu_address()
+        if CUDA not in ort.get_available_providers():
+            problem = "this onnxruntime has no CUDA; install the packages of infra/locks/gpu.txt"
+        elif address is None:
+            problem = "Spark gave this task none; set spark.executor.resource.gpu.amount"
+        else:
+            return address
+        if self.device == "cuda":
+            raise RuntimeError(f"device cuda got no GPU: {problem}, or set device to cpu")
+        return None
 
 
 AUTO: Final = Placement()
 
 
-def gpu_address() -> int:
-    """The GPU that Spark gave this task; Spark does not set CUDA_VISIBLE_DEVICES."""
+def gpu_address() -> int | None:
+    """The GPU that Spark gave this task; Spark does not set CUDA_VISIBLE_DEVICES.
+
+    Returns:
+        The device's number; 0, the first, where Spark gives GPUs to nobody, as on one machine;
+        None for a task that was given none where others may be: any that it took would be theirs.
+    """
     from pyspark import TaskContext
 
     task = TaskContext.get()
     gpu = task.resources().get("gpu") if task else None
-    return int(gpu.addresses[0]) if gpu else 0
+    if gpu:
+        return int(gpu.addresses[0])
+    return None if task and GIVES_GPUS in os.environ else 0
 
 
 def session(
     file: ModelFile,
     *,
-    provider: str = "CPUExecutionProvider",
+    provider: str = CPU,
     device_id: int = 0,
     intra_op_threads: int = 1,
     input_shape: Shape | None = None,
 ) -> "ort.InferenceSession":
     """The process's session of a model, made at the first call.
+
+    Where another provider cannot run it the CPU does; that is logged, and `get_providers` says it.
 
     Raises:
         ModelMismatch: the file's bytes have another digest.
@@ -119,17 +143,32 @@ def _new_session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1  # the graphs are chains
-    options.log_severity_level = 3  # errors only; a fallback shows in get_providers()
+    options.log_severity_level = 3  # errors only
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are shared
-    chain: list[Any] = ["CPUExecutionProvider"]
-    if provider != "CPUExecutionProvider":
-        chain.insert(0, (provider, {"device_id": device_id}))
     path = file.verified_path()
     network = path if input_shape is None else _reshaped(path, input_shape)
     # On a CPU with AVX it ends the process where it meets a cast from float16:
     # microsoft/onnxruntime#28392; only convolutions of float32 gain by it.
     disabled = ["NchwcTransformer"] if _has_float16(network) else []
-    return ort.InferenceSession(network, options, providers=chain, disabled_optimizers=disabled)
+
+    def opened(*chain: Any) -> "ort.InferenceSession":
+        # Its own fallback forgets what is disabled, and would turn to the CPU amid a run, untold.
+        return ort.InferenceSession(
+            network,
+            options,
+            providers=list(chain),
+            disabled_optimizers=disabled,
+            enable_fallback=False,
+        )
+
+    if provider == CPU:
+        return opened(CPU)
+    ort.preload_dlls()  # CUDA's libraries, where wheels brought them: no path leads there
+    try:
+        return opened((provider, {"device_id": device_id}), CPU)
+    except Exception as error:  # whatever a driver without a device says
+        log.warning("%s cannot be had, %s runs %s: %s", provider, CPU, path, error)
+        return opened(CPU)
 
 
 def _has_float16(network: str | bytes) -> bool:
@@ -204,7 +243,48 @@ def _run(
     network: "ort.InferenceSession", feeds: dict[str, np.ndarray], rows: int, outputs: Sequence[str]
 ) -> list[np.ndarray]:
     padded = {name: _pad(array, rows) for name, array in feeds.items()}
+    if network.get_providers()[0] == CUDA:
+        device_id = int(network.get_provider_options()[CUDA]["device_id"])
+        return run_bound(network, padded, outputs, device="cuda", device_id=device_id)
     results: list[np.ndarray] = network.run(list(outputs), padded)
+    return results
+
+
+def run_bound(
+    network: "ort.InferenceSession",
+    feeds: dict[str, np.ndarray],
+    outputs: Sequence[str],
+    *,
+    device: str,
+    device_id: int = 0,
+) -> list[np.ndarray]:
+    """One run with inputs and outputs bound to a device's memory.
+
+    Each input is copied to the device once, before the graph begins, and each output once, after
+    it has ended. A plain run leaves both to the graph's own copies.
+
+    Args:
+        network: an open session.
+        feeds: input name -> array of the declared type and shape.
+        outputs: names of the outputs.
+        device: cuda, or cpu, where nothing is copied.
+        device_id: its number.
+
+    Returns:
+        The outputs in host memory, as the network types them.
+
+    Source: ONNX Runtime's documentation, Performance, I/O Binding.
+    """
+    import onnxruntime as ort
+
+    binding = network.io_binding()
+    for name, array in feeds.items():
+        value = ort.OrtValue.ortvalue_from_numpy(array, device, device_id)
+        binding.bind_ortvalue_input(name, value)
+    for name in outputs:
+        binding.bind_output(name, device, device_id)
+    network.run_with_iobinding(binding)
+    results: list[np.ndarray] = binding.copy_outputs_to_cpu()
     return results
 
 

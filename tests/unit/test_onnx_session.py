@@ -1,6 +1,9 @@
+import math
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -8,9 +11,7 @@ from pyspark import TaskContext
 
 from udfs import onnx_session
 from udfs.model_file import ModelFile, ModelMismatch
-from udfs.onnx_session import Placement, infer, infer_all, session
-
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+from udfs.onnx_session import CPU, CUDA, Placement, infer, infer_all, run_bound, session
 
 
 def pixels(count: int) -> np.ndarray:
@@ -79,34 +80,90 @@ def test_inputs_are_cast_as_declared(saved, networks, dtype) -> None:
     assert infer(opened, {"input_ids": ids}, "text_embeds").dtype == np.float32
 
 
-def test_auto_takes_the_gpu_where_the_runtime_has_one(monkeypatch) -> None:
-    taken = []
-    monkeypatch.setattr(onnx_session, "session", lambda _, **options: taken.append(options))
+@pytest.fixture
+def with_cuda(monkeypatch) -> list[dict]:
+    """A runtime that has CUDA, so it says; what it was asked to open."""
+    taken: list[dict] = []
+    on_gpu = SimpleNamespace(get_providers=lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnx_session, "session", lambda _, **asked: taken.append(asked) or on_gpu)
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
+    return taken
+
+
+@pytest.fixture
+def in_task(monkeypatch) -> Callable[[list[str]], None]:
+    """Have the process run a task that was given GPUs of these addresses."""
+
+    def enter(addresses: list[str]) -> None:
+        given = {"gpu": SimpleNamespace(addresses=addresses)} if addresses else {}
+        task = SimpleNamespace(resources=lambda: given)
+        monkeypatch.setattr(TaskContext, "get", lambda: task)
+
+    return enter
+
+
+def test_auto_takes_the_gpu_where_the_runtime_has_one(monkeypatch, with_cuda) -> None:
     Placement("auto").open(ModelFile("", str))
     Placement("cpu").open(ModelFile("", str))
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CPU])
     Placement("auto", intra_op_threads=3).open(ModelFile("", str))
-    assert [options["provider"] for options in taken] == [CUDA, CPU, CPU]
-    assert [options["intra_op_threads"] for options in taken] == [1, 1, 3]
+    assert [options["provider"] for options in with_cuda] == [CUDA, CPU, CPU]
+    assert [options["intra_op_threads"] for options in with_cuda] == [1, 1, 3]
 
 
-@pytest.mark.parametrize(("resources", "expected"), [({}, 0), ({"gpu": ["3"]}, 3)])
-def test_the_gpu_is_the_one_that_the_task_was_given(monkeypatch, resources, expected) -> None:
-    given = {kind: SimpleNamespace(addresses=ids) for kind, ids in resources.items()}
-    task = SimpleNamespace(resources=lambda: given)
-    taken = []
-    monkeypatch.setattr(TaskContext, "get", lambda: task)
-    monkeypatch.setattr(onnx_session, "session", lambda _, **options: taken.append(options))
-    Placement("cpu").open(ModelFile("", str))
-    assert taken[0]["device_id"] == expected
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+@pytest.mark.parametrize(("addresses", "expected"), [([], 0), (["3"], 3)])
+def test_the_gpu_is_the_one_that_the_task_was_given(
+    with_cuda, in_task, device, addresses, expected
+) -> None:
+    in_task(addresses)
+    Placement(device).open(ModelFile("", str))
+    assert (with_cuda[0]["provider"], with_cuda[0]["device_id"]) == (CUDA, expected)
 
 
-def test_a_gpu_that_was_asked_for_and_is_not_there_is_an_error(monkeypatch) -> None:
-    fallen_back = SimpleNamespace(get_providers=lambda: [CPU])
-    monkeypatch.setattr(onnx_session, "session", lambda *_, **__: fallen_back)
-    with pytest.raises(RuntimeError, match="gives CPUExecutionProvider, not CUDA"):
+def test_a_task_takes_no_gpu_that_spark_gives_to_others(monkeypatch, with_cuda, in_task) -> None:
+    monkeypatch.setenv(onnx_session.GIVES_GPUS, "1")
+    in_task([])
+    Placement("auto").open(ModelFile("", str))
+    with pytest.raises(RuntimeError, match="Spark gave this task none"):
         Placement("cuda").open(ModelFile("", str))
+    in_task(["1"])
+    Placement("auto").open(ModelFile("", str))
+    assert [(o["provider"], o["device_id"]) for o in with_cuda] == [(CPU, 0), (CUDA, 1)]
+
+
+def test_a_gpu_that_was_asked_for_and_is_not_there_is_an_error(monkeypatch, saved, networks):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CPU])
+    with pytest.raises(RuntimeError, match=r"no GPU: this onnxruntime has no CUDA; .*gpu\.txt"):
+        Placement("cuda").open(saved(networks[0]()))
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")  # by a runtime without it
+def test_where_no_device_answers_the_cpu_runs_and_says_so(monkeypatch, caplog, saved, networks):
+    asked = []
+    open_ = ort.InferenceSession
+
+    def fail_on_gpu(*args, providers, **options):
+        asked.append((providers, options["disabled_optimizers"], options["enable_fallback"]))
+        if len(providers) > 1:
+            raise OSError("CUDA failure 100: no CUDA-capable device is detected")
+        return open_(*args, providers=providers, **options)
+
+    monkeypatch.setattr(ort, "InferenceSession", fail_on_gpu)
+    monkeypatch.setattr(onnx_session, "_has_float16", lambda _: True)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnx_session, "_sessions", {})
+    file = saved(networks[0]())
+
+    opened = [Placement("auto").open(file) for _ in range(2)]
+
+    assert opened[0].get_providers() == [CPU]
+    assert opened[0] is opened[1]  # the driver is not asked at every batch
+    chains = [[(CUDA, {"device_id": 0}), CPU], [CPU]]
+    assert asked == [(chain, ["NchwcTransformer"], False) for chain in chains]
+    assert "no CUDA-capable device" in caplog.text
+    with pytest.raises(RuntimeError, match="got CPUExecutionProvider, not CUDA"):
+        Placement("cuda").open(file)
 
 
 def test_another_provider_comes_before_the_cpu(monkeypatch, saved, networks) -> None:
@@ -157,3 +214,67 @@ def test_outputs_of_one_run_come_in_the_order_asked_for(saved, networks) -> None
     flat, embeds = infer_all(opened, {"pixel_values": pixels(9)}, ["flat", "image_embeds"])
     assert flat.shape == (9, 3 * 16 * 16)
     assert np.array_equal(embeds, infer(opened, {"pixel_values": pixels(9)}, "image_embeds"))
+
+
+def in_half() -> onnx.ModelProto:
+    """Float16 in and out, and the shape as integers."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("Shape", ["y"], ["lengths"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "half",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT16, ["n", 4])],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT16, ["n", 3]),
+            helper.make_tensor_value_info("lengths", TensorProto.INT64, [2]),
+        ],
+        [numpy_helper.from_array(np.arange(12, dtype=np.float16).reshape(4, 3), "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("count", [1, 3, 32])
+def test_a_bound_run_equals_a_plain_one(saved, networks, count) -> None:
+    opened = session(saved(networks[0]()))
+    upright = np.random.default_rng(count).random((16, 16, 3, count), np.float32)
+    feeds = {"pixel_values": upright.T}  # as a view that is not contiguous too
+    outputs = ["image_embeds", "flat"]
+    bound = run_bound(opened, feeds, outputs, device="cpu")
+    for got, expected in zip(bound, opened.run(outputs, feeds), strict=True):
+        assert got.dtype == expected.dtype
+        assert np.array_equal(got, expected)
+
+
+def test_a_bound_run_has_the_types_of_the_network(saved) -> None:
+    opened = session(saved(in_half()))
+    feeds = {"x": np.random.default_rng(0).random((5, 4)).astype(np.float16)}
+    lengths, halves = run_bound(opened, feeds, ["lengths", "y"], device="cpu")
+    assert (halves.dtype, lengths.tolist()) == (np.float16, [5, 3])
+    assert np.array_equal(halves, opened.run(["y"], feeds)[0])
+
+
+@pytest.mark.parametrize("batch", ["N", 4])
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_on_a_gpu_every_run_is_bound_to_its_memory(
+    monkeypatch, saved, networks, batch, count
+) -> None:
+    opened = session(saved(networks[0](batch=batch)))
+    expected = infer_all(opened, {"pixel_values": pixels(count)}, ["flat", "image_embeds"])
+    on_gpu = SimpleNamespace(
+        get_inputs=opened.get_inputs,
+        get_providers=lambda: [CUDA, CPU],
+        get_provider_options=lambda: {CUDA: {"device_id": "2"}, CPU: {}},
+    )
+    seen = []
+
+    def run_on_cpu(_, feeds, outputs, *, device, device_id):
+        seen.append((device, device_id, len(feeds["pixel_values"])))
+        return run_bound(opened, feeds, outputs, device="cpu")
+
+    monkeypatch.setattr(onnx_session, "run_bound", run_on_cpu)
+    bound = infer_all(on_gpu, {"pixel_values": pixels(count)}, ["flat", "image_embeds"])
+    chunks = [count] if batch == "N" else [4] * math.ceil(count / 4)
+    assert seen == [("cuda", 2, rows) for rows in chunks]
+    assert all(np.array_equal(a, b) for a, b in zip(bound, expected, strict=True))
