@@ -14,7 +14,7 @@ count = $$(cat $(1) | grep -c '==')
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-openclipart test check bench bench-fetch bench-hosts bench-ingest \
 	bench-memory bench-minhash bench-growth bench-phash bench-semantic bench-components bench-clip-hashes \
-	bench-shots faults fuzz test-train test-export minilm profanity transnetv2 package lock clean
+	bench-shots bench-gpu faults fuzz test-train test-export minilm profanity transnetv2 package lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-clip-hashes: .venv/.dev ## find copies among 2,000 rendered clips, as JSON
 
 bench-shots: .venv/.dev ## measure the search for shots on rendered videos, as JSON
 	@$(BIN)/python tests/bench/bench_shots.py
+
+bench-gpu: .venv/.dev ## measure scoring on a GPU against a bare loop and the decode limit, as JSON
+	@$(BIN)/python -m tests.bench.bench_gpu
 
 bench-memory: .venv/.dev ## pass 10 GB of tars through a cluster of 1 GB heaps, memory over time as JSON
 	@$(BIN)/python tests/bench/bench_memory.py

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from pyspark.resource import ResourceProfile
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -22,14 +23,18 @@ NAME: Final = "score_images"
 OF_KEYFRAMES: Final = "score_keyframes"
 
 
-def transform(images: DataFrame, operator: Operator) -> DataFrame:
+def transform(
+    images: DataFrame, operator: Operator, asks: ResourceProfile | None = None
+) -> DataFrame:
     """One row of signals for each image.
 
     Args:
         images: columns of `jobs.media.COLUMNS`: nothing else crosses to Python.
         operator: scores them, a fake in tests of the plumbing.
+        asks: what its tasks ask Spark for; null: nothing beside a core.
     """
-    return images.select(*COLUMNS).mapInArrow(with_bytes(operator), image_signals.SIGNALS)
+    read = images.select(*COLUMNS)
+    return read.mapInArrow(with_bytes(operator), image_signals.SIGNALS, profile=asks)
 
 
 def stage(side: Side) -> Stage:
@@ -76,8 +81,8 @@ def _place() -> Column:
 def _process(
     batch: Batch, *, side: Side, content_of: Callable[[Batch, DataFrame], DataFrame]
 ) -> Outcome:
-    def score(todo: DataFrame, operator: Operator) -> DataFrame:
-        return transform(content_of(batch, todo), operator)
+    def score(todo: DataFrame, operator: Operator, asks: ResourceProfile | None) -> DataFrame:
+        return transform(content_of(batch, todo), operator, asks)
 
     return score_once(batch, side, score)
 

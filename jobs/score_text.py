@@ -5,6 +5,7 @@ The texts of clips, in `silver.captions`, are scored in a stage of their own, li
 
 from typing import Final
 
+from pyspark.resource import ResourceProfile
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -17,14 +18,18 @@ NAME: Final = "score_text"
 OF_CAPTIONS: Final = "score_captions"
 
 
-def transform(texts: DataFrame, operator: Operator) -> DataFrame:
+def transform(
+    texts: DataFrame, operator: Operator, asks: ResourceProfile | None = None
+) -> DataFrame:
     """One row of signals for each text.
 
     Args:
         texts: `text_sha256`, `caption`, each text once.
         operator: scores them, a fake in tests of the plumbing.
+        asks: what its tasks ask Spark for; null: nothing beside a core.
     """
-    return texts.select("text_sha256", "caption").mapInArrow(operator, text_signals.SIGNALS)
+    read = texts.select("text_sha256", "caption")
+    return read.mapInArrow(operator, text_signals.SIGNALS, profile=asks)
 
 
 def stage(side: Side) -> Stage:
@@ -56,7 +61,7 @@ def _process(batch: Batch, side: Side) -> Outcome:
     # into one, and one core would do all the work.
     tasks = batch.warehouse.spark.sparkContext.defaultParallelism
 
-    def score(todo: DataFrame, operator: Operator) -> DataFrame:
-        return transform(todo.repartition(tasks), operator)
+    def score(todo: DataFrame, operator: Operator, asks: ResourceProfile | None) -> DataFrame:
+        return transform(todo.repartition(tasks), operator, asks)
 
     return score_once(batch, side, score)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Final
 
+from pyspark.resource import ResourceProfile
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -18,8 +19,8 @@ from jobs.runtime.streams import Batch, Outcome
 from jobs.runtime.tables import belonging, contract, counted
 from schemas import error_classes, signal_sets
 
-# Rows of a batch and an operator -> its rows of signals.
-Score = Callable[[DataFrame, Operator], DataFrame]
+# Rows of a batch, an operator, what its tasks ask Spark for -> its rows of signals.
+Score = Callable[[DataFrame, Operator, ResourceProfile | None], DataFrame]
 # Signal set -> names of ours that it has too.
 Shared = Mapping[str, Sequence[str]]
 _LACKING: Final = "lacking"
@@ -174,7 +175,7 @@ def _taken(side: Side, donors: DataFrame, shared: Shared) -> DataFrame:
 def _computed(side: Side, todo: DataFrame, names: Sequence[str], score: Score) -> DataFrame:
     """Signals that need no earlier row."""
     seen = [name for name in names if name not in side.derived]
-    rows = score(todo, side.operator_of(seen))
+    rows = score(todo, side.operator_of(seen), side.asks(seen))
     return _derived(side, rows, names).withColumn("computed", _names(names))
 
 
@@ -188,7 +189,8 @@ def _completed(
     theirs = [column for column in taken.columns if column != side.key]
     renamed = taken.select(side.key, *(F.col(column).alias(f"_{column}") for column in theirs))
     if seen:
-        rows = score(todo, side.operator_of(seen)).join(renamed, side.key, "left")
+        rows = score(todo, side.operator_of(seen), side.asks(seen))
+        rows = rows.join(renamed, side.key, "left")
     else:
         nothing = {column: F.lit(None) for column in emitted if column != side.key}
         rows = todo.select(side.key).join(renamed, side.key).withColumns(nothing)
@@ -208,7 +210,8 @@ def _derived(side: Side, rows: DataFrame, names: Sequence[str]) -> DataFrame:
     derived = [name for name in names if name in side.derived]
     if not derived:
         return rows
-    return rows.mapInArrow(side.deriving(derived), contract(side.table).SIGNALS)
+    schema = contract(side.table).SIGNALS
+    return rows.mapInArrow(side.deriving(derived), schema, profile=side.asks(derived))
 
 
 def _outcome(batch: Batch, rows_in: int, signals: DataFrame) -> Outcome:

@@ -4,14 +4,13 @@ import os
 from collections.abc import Iterator
 from typing import Any, Final
 
-import onnxruntime
 import pytest
 from pyspark.sql import SparkSession
 from xdist.scheduler import LoadScopeScheduling
 
 from jobs.runtime.config import Config, Dump, Spark
 from jobs.runtime.session import session
-from tests import small_spark, two_shards
+from tests import gpu_device, small_spark, two_shards
 from tests.two_shards import Uninterrupted
 
 os.environ[small_spark.JAVA_VARIABLE] = small_spark.JAVA
@@ -76,7 +75,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs a GPU where there is none."""
-    has_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    if item.get_closest_marker("gpu") and not has_gpu:
-        pytest.skip("needs an NVIDIA GPU and onnxruntime-gpu")
+    """Skip what needs a GPU where there is none, with the reason."""
+    if item.get_closest_marker("gpu") and (problem := gpu_device.missing()):
+        pytest.skip(f"needs an NVIDIA GPU: {problem}")

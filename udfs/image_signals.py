@@ -101,10 +101,11 @@ def image_signals_udf(
             # opened while the children get ready
             providers = [signal.load() for signal in signals]
             work = partial(_examined, examine_each, next(filter(None, providers), None))
-            groups = _groups(
-                _rows(batches), prefetch_bytes // (2 * decoders), min(_GROUP_ROWS, batch_size)
-            )
-            examined = _in_order(pool, work, groups, prefetch_bytes, 2 * batch_size)
+            group_rows = min(_GROUP_ROWS, batch_size)
+            groups = _groups(_rows(batches), prefetch_bytes // (2 * decoders), group_rows)
+            # A batch ahead, and two groups a decoder, that none of many waits for the network.
+            ahead = batch_size + max(batch_size, 2 * decoders * group_rows)
+            examined = _in_order(pool, work, groups, prefetch_bytes, ahead)
             while batch := list(islice(examined, batch_size)):
                 yield pa.RecordBatch.from_pylist(_finish(signals, batch), schema=_SCHEMA)
 

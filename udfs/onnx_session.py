@@ -165,7 +165,8 @@ def _new_session(
         return opened(CPU)
     ort.preload_dlls()  # CUDA's libraries, where wheels brought them: no path leads there
     try:
-        return opened((provider, {"device_id": device_id}), CPU)
+        # Not in TF32, CUDA's default for float32: a signal has one version, wherever it ran.
+        return opened((provider, {"device_id": device_id, "use_tf32": 0}), CPU)
     except Exception as error:  # whatever a driver without a device says
         log.warning("%s cannot be had, %s runs %s: %s", provider, CPU, path, error)
         return opened(CPU)

@@ -67,6 +67,11 @@ def _named(recipe: object) -> object:
     return {"name": recipe} if isinstance(recipe, str) else recipe
 
 
+def is_local(master: str) -> bool:
+    """Whether all tasks run in the driver's process, where Spark gives no resources to any."""
+    return re.match(r"local($|\[)", master) is not None
+
+
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
 NameOrPath = Annotated[str, Field(min_length=1), AfterValidator(_absolute_if_path)]
 
@@ -115,10 +120,12 @@ class Models(Section):
     speech: NameOrPath | None = "silero-vad"  # Silero's, inside its own wheel
     shots: NameOrPath | None = "transnetv2"  # `make transnetv2` builds it
     device: Literal["auto", "cpu", "cuda"] = "auto"  # chosen: the GPU Spark assigned, else the CPU
+    # Where Spark gives GPUs to stages. Chosen: fits whatever the device; `make bench-gpu` measures.
+    tasks_per_gpu: int = Field(default=1, ge=1)
 
     def by_task(self) -> dict[str, str]:
         """Task -> name or folder of its model; tasks that have none are left out."""
-        named = self.model_dump(exclude={"device"})
+        named = self.model_dump(exclude={"device", "tasks_per_gpu"})
         return {task: name for task, name in named.items() if name is not None}
 
 
@@ -198,15 +205,12 @@ class Spark(Section):
         for key in self.conf:
             if SECRET_KEY.search(key):
                 raise ValueError(f"got conf key {key}; allowed no secret: use the environment")
-            if re.fullmatch(r"spark\.\w+\.resource\.\w+\.amount", key) and self._is_local():
+            if re.fullmatch(r"spark\.\w+\.resource\.\w+\.amount", key) and is_local(self.master):
                 raise ValueError(
                     f"got conf key {key} under master {self.master}; allowed on a cluster only:"
                     " in local mode Spark waits for it without end"
                 )
         return self
-
-    def _is_local(self) -> bool:
-        return re.match(r"local($|\[)", self.master) is not None
 
 
 class Ingest(Section):

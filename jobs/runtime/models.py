@@ -1,16 +1,17 @@
 """What a configuration measures: its signals, the models behind them, and the sets they make."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
+from pyspark.resource import ResourceProfile
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.models.card import Card
-from jobs.runtime import signals, strict_yaml
+from jobs.runtime import gpus, signals, strict_yaml
 from jobs.runtime.config import Config
 from jobs.runtime.errors import ConfigError
 from jobs.runtime.signals import Shelf
@@ -44,6 +45,7 @@ class Side:
         rules: what all values depend on beside their own signal's version: the decoder's rules.
         facts: columns that every pass fills, whatever the signals.
         models: column of the table -> sha256 that its rows are stamped with; null: no such model.
+        gpu: what tasks that run a network ask Spark for; null: nothing beside a core.
     """
 
     table: str
@@ -54,6 +56,7 @@ class Side:
     rules: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
     models: Mapping[str, str | None] = field(default_factory=dict)
+    gpu: ResourceProfile | None = None
 
     @property
     def signal_set(self) -> str:
@@ -72,6 +75,11 @@ class Side:
     def deriving(self, names: Sequence[str]) -> Operator:
         """Rows of the table, embedding included -> the same with some derived signals filled."""
         return embedding_signals_udf([self.signals[name] for name in names])
+
+    def asks(self, names: Sequence[str]) -> ResourceProfile | None:
+        """What tasks that run some of the signals ask Spark for: rules are not to wait for GPUs."""
+        has_network = any(hasattr(self.signals[name], "placement") for name in names)
+        return self.gpu if has_network else None
 
     def version(self, name: str) -> str:
         """What a signal's values depend on: sets that share it share them."""
@@ -129,7 +137,8 @@ def scoring(config: Config, spark: SparkSession | None = None) -> Scoring:
 
     Raises:
         ModelProblem: a model is missing, altered or not what its card says.
-        ConfigError: a signal is not known, or asks for a model that is not named.
+        ConfigError: a signal is not known, or asks for a model that is not named; or the cluster
+            cannot give GPUs as configured.
     """
     shelf = Shelf(config, spark)
     of_images = _chosen("signals.image", config.signals.image, signals.OF_IMAGES, shelf)
@@ -140,9 +149,10 @@ def scoring(config: Config, spark: SparkSession | None = None) -> Scoring:
             " embeddings it reads"
         )
     of_texts = _chosen("signals.text", config.signals.text, signals.TEXT, shelf)
+    gpu = gpus.share(config.models, spark.sparkContext) if spark else None
     return Scoring(
-        images=image_side(of_images, config, shelf),
-        texts=text_side(of_texts, shelf),
+        images=replace(image_side(of_images, config, shelf), gpu=gpu),
+        texts=replace(text_side(of_texts, shelf), gpu=gpu),
         cards=tuple(card for card, _ in shelf.taken.values()),
     )
 

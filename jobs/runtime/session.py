@@ -9,9 +9,10 @@ from typing import Final
 
 from pyspark.sql import SparkSession
 
-from jobs.runtime.config import Config
+from jobs.runtime.config import Config, is_local
 from jobs.runtime.jars import delta_jars
 from jobs.runtime.java import require_java
+from udfs.onnx_session import GIVES_GPUS
 
 MIB: Final = 1024 * 1024
 # Media rows are wide: row groups are sized in bytes so that even a small table can be split.
@@ -89,6 +90,9 @@ def session(config: Config, *, app: str, is_verbose: bool = False) -> SparkSessi
         builder = builder.config(key, value)
     with contextlib.nullcontext() if is_verbose or is_submitted else _aside(config):
         spark = builder.getOrCreate()
+    if not is_local(str(spark.sparkContext.master)):
+        # Of the workers that are started from now on.
+        spark.sparkContext.environment[GIVES_GPUS] = "1"
     spark.sparkContext.setLogLevel("WARN" if is_verbose else "ERROR")
     return spark
 

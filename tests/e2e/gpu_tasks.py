@@ -1,35 +1,54 @@
-"""Submitted to a cluster: tells which device each of eight tasks was given, and when it ran."""
+"""Submitted to a cluster: tells which device each of eight tasks was given, and when it ran.
+
+    gpu_tasks.py 1 2 all
+
+Arguments: how many tasks of a stage, which asks as the product does, are to share a GPU; `all`
+asks for nothing.
+"""
 
 import json
 import os
+import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Final
 
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from jobs.runtime import gpus
+from jobs.runtime.config import Config, Dump, Models
+from jobs.runtime.session import session
 
-def told(_: Any) -> Iterator[dict[str, Any]]:
-    """What a task that has a device says; one that has none fails."""
-    from pyspark import TaskContext
+TOLD: Final = "address int, executor string, start double, end double"
 
+
+def told(_: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """What a task says of the device that it was given, null for none."""
     from udfs.onnx_session import gpu_address
 
     started = time.time()
-    assert "gpu" in TaskContext.get().resources()
-    address = gpu_address()
     time.sleep(1)  # long enough that tasks which may share a device do
-    yield {
-        "address": address,
-        "executor": os.getcwd(),  # each has a folder of its own
-        "start": started,
-        "end": time.time(),
-    }
+    # Each executor has a folder of its own.
+    row = (gpu_address(), os.getcwd(), started, time.time())
+    types = (pa.int32(), pa.string(), pa.float64(), pa.float64())
+    arrays = [pa.array([value], type_) for value, type_ in zip(row, types, strict=True)]
+    yield pa.RecordBatch.from_arrays(arrays, ["address", "executor", "start", "end"])
+
+
+def asked(spark: SparkSession, how: str) -> list[dict[str, object]]:
+    """What eight tasks of a stage say."""
+    share = None
+    if how != "all":
+        share = gpus.share(Models(tasks_per_gpu=int(how)), spark.sparkContext)
+    rows = spark.range(8, numPartitions=8).mapInArrow(told, TOLD, profile=share).collect()
+    return [row.asDict() for row in rows]
 
 
 if __name__ == "__main__":
-    spark = SparkSession.builder.getOrCreate()
+    config = Config(warehouse=os.getcwd(), dumps=(Dump(name="none", path="none"),))
+    spark = session(config, app="gpu_tasks")
     tracker = spark.sparkContext._jsc.sc().statusTracker()
     while len(tracker.getExecutorInfos()) < 3:  # and the driver
         time.sleep(0.2)
-    print(json.dumps(spark.sparkContext.range(8, numSlices=8).mapPartitions(told).collect()))
+    print(json.dumps({how: asked(spark, how) for how in sys.argv[1:]}))

@@ -15,6 +15,7 @@ from tests.two_shards import Uninterrupted
 
 TASK_GPU = "spark.task.resource.gpu.amount"
 ONE_GPU = {"spark.executor.resource.gpu.amount": "1"}
+_EVENTS = {"enabled": "true", "compress": "false", "rolling.enabled": "false"}
 
 
 @pytest.fixture(scope="module")
@@ -39,52 +40,67 @@ def test_a_cluster_that_has_only_the_zip_makes_the_gold_of_one_machine(
     tmp_path: Path,
 ) -> None:
     config = two_shards.config(tmp_path, uninterrupted.dump, shards_per_batch=2)
+    events = tmp_path / "events"
+    events.mkdir()
+    logged = {f"spark.eventLog.{key}": value for key, value in _EVENTS.items()}
     submitted = subprocess.run(
-        cluster.submission("run", "--config", config, conf=ONE_GPU | {TASK_GPU: "1"}),
+        cluster.submission(
+            *("run", "--config", config),
+            conf=ONE_GPU | logged | {"spark.eventLog.dir": str(events)},
+        ),
         cwd=tmp_path,
         env=cluster.environment,
         capture_output=True,
         text=True,
     )
 
-    # Every task had a GPU, so it was said; the scores are those of a machine without one.
     assert submitted.returncode == 0, submitted.stderr
     assert all(list(worker.glob("app-*/*")) for worker in workers)
-    gold = equality.rows(Warehouse(spark, load(str(config)).warehouse), "gold.default")
-    assert gold == uninterrupted.contents["gold.default"]
+    # Tasks that score had a GPU, so it was said; what they tell is what a machine without one does.
+    warehouse = Warehouse(spark, load(str(config)).warehouse)
+    for table in ("silver.image_signals", "silver.text_signals", "gold.default"):
+        assert equality.rows(warehouse, table) == uninterrupted.contents[table]
+    import shutil
+
+    shutil.copytree(events, "/tmp/hgpu_events", dirs_exist_ok=True)
 
 
 @pytest.mark.timeout(300)
 def test_each_task_has_a_device_and_as_many_share_it_as_configured(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    told = {tasks: _devices(cluster, tmp_path, tasks_a_device=tasks) for tasks in (1, 2)}
-    for tasks_a_device, tasks in told.items():
+    of_all = _devices(cluster, tmp_path, "all", conf={TASK_GPU: "0.5"})
+    by_stage = _devices(cluster, tmp_path, "1", "2", "all")
+    for tasks_a_device, tasks in [(2, of_all["all"]), (1, by_stage["1"]), (2, by_stage["2"])]:
         assert len(tasks) == 8
         assert {task["address"] for task in tasks} == {0, 1}
         for executor in {task["executor"] for task in tasks}:
             assert len({t["address"] for t in tasks if t["executor"] == executor}) == 1
         assert max(_at_a_time(tasks, address) for address in (0, 1)) == tasks_a_device
+    # Of a stage that asks for none nobody is given one, and no task waits for it.
+    assert {task["address"] for task in by_stage["all"]} == {None}
+    assert _at_a_time(by_stage["all"], None) > 2
 
 
-def _devices(cluster: Cluster, folder: Path, *, tasks_a_device: int) -> list[dict[str, Any]]:
-    """What eight tasks say of the device that each was given."""
-    conf = ONE_GPU | {TASK_GPU: str(1 / tasks_a_device), "spark.executor.cores": "2"}
-    command = cluster.submission(conf=conf)
+def _devices(
+    cluster: Cluster, folder: Path, *asked: str, conf: dict[str, str] | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """What eight tasks a stage say of the device that each was given."""
+    command = cluster.submission(conf=ONE_GPU | {"spark.executor.cores": "2"} | (conf or {}))
     launcher = next(n for n, part in enumerate(command) if part.endswith("launch.py"))
     done = subprocess.run(
-        [*command[:launcher], str(Path(__file__).with_name("gpu_tasks.py"))],
+        [*command[:launcher], str(Path(__file__).with_name("gpu_tasks.py")), *asked],
         cwd=folder,
         env=cluster.environment,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    tasks: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    return tasks
+    told: dict[str, list[dict[str, Any]]] = json.loads(done.stdout.splitlines()[-1])
+    return told
 
 
-def _at_a_time(tasks: list[dict[str, Any]], address: int) -> int:
+def _at_a_time(tasks: list[dict[str, Any]], address: int | None) -> int:
     """The most tasks that were on a device together."""
     on = [task for task in tasks if task["address"] == address]
     return max(sum(o["start"] <= task["start"] < o["end"] for o in on) for task in on)

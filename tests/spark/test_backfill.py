@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pyspark.resource import ResourceProfile
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
@@ -26,11 +27,11 @@ IMAGES = 24
 BROKEN = 5
 
 
-def score(images: DataFrame, operator: Operator) -> DataFrame:
-    return score_images.transform(images, operator)
+def score(images: DataFrame, operator: Operator, asks: ResourceProfile | None) -> DataFrame:
+    return score_images.transform(images, operator, asks)
 
 
-def never(_: DataFrame, __: Operator) -> DataFrame:
+def never(_: DataFrame, __: Operator, ___: ResourceProfile | None) -> DataFrame:
     raise AssertionError("bytes were asked for")
 
 

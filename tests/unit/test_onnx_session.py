@@ -159,7 +159,7 @@ def test_where_no_device_answers_the_cpu_runs_and_says_so(monkeypatch, caplog, s
 
     assert opened[0].get_providers() == [CPU]
     assert opened[0] is opened[1]  # the driver is not asked at every batch
-    chains = [[(CUDA, {"device_id": 0}), CPU], [CPU]]
+    chains = [[(CUDA, {"device_id": 0, "use_tf32": 0}), CPU], [CPU]]
     assert asked == [(chain, ["NchwcTransformer"], False) for chain in chains]
     assert "no CUDA-capable device" in caplog.text
     with pytest.raises(RuntimeError, match="got CPUExecutionProvider, not CUDA"):
@@ -172,7 +172,7 @@ def test_another_provider_comes_before_the_cpu(monkeypatch, saved, networks) -> 
         ort, "InferenceSession", lambda *_, providers, **__: asked.append(providers)
     )
     session(saved(networks[0](name="only_here")), provider=CUDA, device_id=2)
-    assert asked == [[(CUDA, {"device_id": 2}), CPU]]
+    assert asked == [[(CUDA, {"device_id": 2, "use_tf32": 0}), CPU]]
 
 
 @pytest.mark.parametrize("declared_as", ["intermediate", "output"])

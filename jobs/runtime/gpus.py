@@ -1,0 +1,59 @@
+"""Which tasks Spark gives a GPU to: those of the stages that run networks, where it can."""
+
+from collections.abc import Callable
+from typing import Final
+
+from pyspark import SparkContext
+from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
+
+from jobs.runtime.config import Models, is_local
+from jobs.runtime.errors import ConfigError
+
+EXECUTOR: Final = "spark.executor.resource.gpu.amount"
+TASK: Final = "spark.task.resource.gpu.amount"
+# Masters under which a stage can ask for more than others: ResourceProfileManager of Spark 4.1.
+_BY_STAGE: Final = ("spark://", "local-cluster[", "yarn", "k8s://")
+
+
+def share(
+    models: Models, context: SparkContext, build: Callable[[int], ResourceProfile] | None = None
+) -> ResourceProfile | None:
+    """What a stage that runs networks asks Spark for, beside a core for each task.
+
+    Where only executors have GPUs, those stages' tasks share them and all others need none. Where
+    Spark's own setting gives tasks of all stages a share, or nobody has one, nothing is asked.
+
+    Args:
+        models: where networks are to run, and how many tasks share a GPU.
+        context: of the session.
+        build: tasks a GPU -> the profile; a fake in tests.
+
+    Raises:
+        ConfigError: the master cannot give GPUs to single stages; or they must run on a GPU and
+            nobody has one.
+    """
+    master = str(context.master)
+    if models.device == "cpu" or is_local(master):
+        return None
+    conf = context.getConf()
+    if float(conf.get(EXECUTOR, "0")) == 0:
+        if models.device == "cuda":
+            raise ConfigError(
+                f"models.device got cuda under master {master} without {EXECUTOR}; allowed where"
+                " Spark gives GPUs to executors: set it, or set models.device to auto or cpu"
+            )
+        return None
+    if conf.get(TASK) is not None:
+        return None
+    if not master.startswith(_BY_STAGE):
+        raise ConfigError(
+            f"{EXECUTOR} got {conf.get(EXECUTOR)} without {TASK} under master {master}; allowed"
+            " under standalone, YARN and Kubernetes, where single stages can have GPUs: set"
+            f" {TASK}, and tasks of all stages share them"
+        )
+    return (build or _profile)(models.tasks_per_gpu)
+
+
+def _profile(tasks_per_gpu: int) -> ResourceProfile:
+    asked = TaskResourceRequests().cpus(1).resource("gpu", 1 / tasks_per_gpu)
+    return ResourceProfileBuilder().require(asked).build
