@@ -1,6 +1,5 @@
 """Which tasks Spark gives a GPU to: those of the stages that run networks, where it can."""
 
-from collections.abc import Callable
 from typing import Final
 
 from pyspark import SparkContext
@@ -15,9 +14,7 @@ TASK: Final = "spark.task.resource.gpu.amount"
 _BY_STAGE: Final = ("spark://", "local-cluster[", "yarn", "k8s://")
 
 
-def share(
-    models: Models, context: SparkContext, build: Callable[[int], ResourceProfile] | None = None
-) -> ResourceProfile | None:
+def share(models: Models, context: SparkContext) -> ResourceProfile | None:
     """What a stage that runs networks asks Spark for, beside a core for each task.
 
     Where only executors have GPUs, those stages' tasks share them and all others need none. Where
@@ -26,7 +23,6 @@ def share(
     Args:
         models: where networks are to run, and how many tasks share a GPU.
         context: of the session.
-        build: tasks a GPU -> the profile; a fake in tests.
 
     Raises:
         ConfigError: the master cannot give GPUs to single stages; or they must run on a GPU and
@@ -51,9 +47,5 @@ def share(
             " under standalone, YARN and Kubernetes, where single stages can have GPUs: set"
             f" {TASK}, and tasks of all stages share them"
         )
-    return (build or _profile)(models.tasks_per_gpu)
-
-
-def _profile(tasks_per_gpu: int) -> ResourceProfile:
-    asked = TaskResourceRequests().cpus(1).resource("gpu", 1 / tasks_per_gpu)
+    asked = TaskResourceRequests().cpus(1).resource("gpu", 1 / models.tasks_per_gpu)
     return ResourceProfileBuilder().require(asked).build

@@ -60,9 +60,7 @@ def test_a_cluster_that_has_only_the_zip_makes_the_gold_of_one_machine(
     warehouse = Warehouse(spark, load(str(config)).warehouse)
     for table in ("silver.image_signals", "silver.text_signals", "gold.default"):
         assert equality.rows(warehouse, table) == uninterrupted.contents[table]
-    import shutil
-
-    shutil.copytree(events, "/tmp/hgpu_events", dirs_exist_ok=True)
+    assert _on_gpus(events) == {"score_images", "score_keyframes", "score_text"}
 
 
 @pytest.mark.timeout(300)
@@ -80,6 +78,20 @@ def test_each_task_has_a_device_and_as_many_share_it_as_configured(
     # Of a stage that asks for none nobody is given one, and no task waits for it.
     assert {task["address"] for task in by_stage["all"]} == {None}
     assert _at_a_time(by_stage["all"], None) > 2
+
+
+def _on_gpus(events: Path) -> set[str]:
+    """Stages of ours of which Spark gave tasks a share of a GPU, by its event log."""
+    profiles, submitted = set(), set()
+    for line in (line for file in events.iterdir() for line in file.open()):
+        event = json.loads(line)
+        if event["Event"] == "SparkListenerResourceProfileAdded":
+            if "gpu" in event["Task Resource Requests"]:
+                profiles.add(event["Resource Profile Id"])
+        elif event["Event"] == "SparkListenerStageSubmitted":
+            said = event["Properties"].get("spark.job.description", "")
+            submitted.add((event["Stage Info"]["Resource Profile Id"], said.partition("/")[0]))
+    return {stage for profile, stage in submitted if profile in profiles}
 
 
 def _devices(
