@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
+from pyspark import TaskContext
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from schemas.error_classes import OK
@@ -75,7 +76,8 @@ def image_signals_udf(
         signals: what to measure.
         max_pixels: largest accepted width x height.
         batch_size: images a network sees at once, whatever the transport batches are.
-        decoders: images decoded at a time, each by a child process of its own.
+        decoders: images decoded at a time, each by a child process of its own; more where the
+            task has more cores, as one has that shares a GPU with few.
         prefetch_bytes: image bytes in flight; one larger image goes alone.
         isolation: what an image may take of its child process; None decodes on threads of this
             process, for a debugger to look at.
@@ -97,19 +99,26 @@ def image_signals_udf(
             if isolation is None
             else isolated(examine, isolation)
         )
-        with task as examine_each, _threads(decoders) as pool:
+        at_a_time = max(decoders, _cores())
+        with task as examine_each, _threads(at_a_time) as pool:
             # opened while the children get ready
             providers = [signal.load() for signal in signals]
             work = partial(_examined, examine_each, next(filter(None, providers), None))
             group_rows = min(_GROUP_ROWS, batch_size)
-            groups = _groups(_rows(batches), prefetch_bytes // (2 * decoders), group_rows)
+            groups = _groups(_rows(batches), prefetch_bytes // (2 * at_a_time), group_rows)
             # A batch ahead, and two groups a decoder, that none of many waits for the network.
-            ahead = batch_size + max(batch_size, 2 * decoders * group_rows)
+            ahead = batch_size + max(batch_size, 2 * at_a_time * group_rows)
             examined = _in_order(pool, work, groups, prefetch_bytes, ahead)
             while batch := list(islice(examined, batch_size)):
                 yield pa.RecordBatch.from_pylist(_finish(signals, batch), schema=_SCHEMA)
 
     return score
+
+
+def _cores() -> int:
+    """Of the task, as Spark counts them."""
+    task = TaskContext.get()
+    return int(task.cpus()) if task else 1
 
 
 @contextlib.contextmanager

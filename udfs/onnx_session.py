@@ -57,37 +57,28 @@ class Placement:
             ModelMismatch: the file is not the one described.
             RuntimeError: ``cuda`` was asked for and the runtime could not give it.
         """
-        device_id = self._gpu()
+        provider = self.provider()
+        if provider == CUDA and (problem := _no_gpu()):
+            raise RuntimeError(f"device cuda got no GPU: {problem}, or set device to cpu")
         opened = session(
             file,
-            provider=CPU if device_id is None else CUDA,
-            device_id=device_id or 0,
+            provider=provider,
+            device_id=gpu_address() or 0 if provider == CUDA else 0,
             intra_op_threads=self.intra_op_threads,
             input_shape=input_shape,
         )
-        if self.device == "cuda" and opened.get_providers()[0] != CUDA:
+        if self.device == "cuda" and opened.get_providers()[0] != provider:
             raise RuntimeError(
-                f"device cuda got {opened.get_providers()[0]}, not {CUDA}; see the worker's log for"
-                " what the driver said, or set device to cpu"
+                f"device cuda got {opened.get_providers()[0]}, not {provider}; see the worker's log"
+                " for what the driver said, or set device to cpu"
             )
         return opened
 
-    def _gpu(self) -> int | None:
-        """The GPU to run on; None for the CPU."""
-        import onnxruntime as ort
-
-        if self.device == "cpu":
-            return None
-        address = gpu_address()
-        if CUDA not in ort.get_available_providers():
-            problem = "this onnxruntime has no CUDA; install the packages of infra/locks/gpu.txt"
-        elif address is None:
-            problem = "Spark gave this task none; set spark.executor.resource.gpu.amount"
-        else:
-            return address
-        if self.device == "cuda":
-            raise RuntimeError(f"device cuda got no GPU: {problem}, or set device to cpu")
-        return None
+    def provider(self) -> str:
+        """What is asked for in this process; ``auto`` may still get the CPU."""
+        if self.device == "cuda" or (self.device == "auto" and _no_gpu() is None):
+            return CUDA
+        return CPU
 
 
 AUTO: Final = Placement()
@@ -107,6 +98,17 @@ def gpu_address() -> int | None:
     if gpu:
         return int(gpu.addresses[0])
     return None if task and GIVES_GPUS in os.environ else 0
+
+
+def _no_gpu() -> str | None:
+    """Why this process has none, and what to do; None if it has one."""
+    import onnxruntime as ort
+
+    if CUDA not in ort.get_available_providers():
+        return "this onnxruntime has no CUDA; install the packages of infra/locks/gpu.txt"
+    if gpu_address() is None:
+        return "Spark gave this task none; set spark.task.resource.gpu.amount"
+    return None
 
 
 def session(

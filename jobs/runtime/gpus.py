@@ -10,15 +10,17 @@ from jobs.runtime.errors import ConfigError
 
 EXECUTOR: Final = "spark.executor.resource.gpu.amount"
 TASK: Final = "spark.task.resource.gpu.amount"
+CORES: Final = "spark.executor.cores"
 # Masters under which a stage can ask for more than others: ResourceProfileManager of Spark 4.1.
 _BY_STAGE: Final = ("spark://", "local-cluster[", "yarn", "k8s://")
 
 
 def share(models: Models, context: SparkContext) -> ResourceProfile | None:
-    """What a stage that runs networks asks Spark for, beside a core for each task.
+    """What a stage that runs networks asks Spark for, for each of its tasks.
 
-    Where only executors have GPUs, those stages' tasks share them and all others need none. Where
-    Spark's own setting gives tasks of all stages a share, or nobody has one, nothing is asked.
+    Where only executors have GPUs, those stages' tasks share them and all others need none. With
+    them they share the executor's cores, if Spark is told how many, which decode. Where Spark's own
+    setting gives tasks of all stages a share, or nobody has one, nothing is asked.
 
     Args:
         models: where networks are to run, and how many tasks share a GPU.
@@ -32,7 +34,8 @@ def share(models: Models, context: SparkContext) -> ResourceProfile | None:
     if models.device == "cpu" or is_local(master):
         return None
     conf = context.getConf()
-    if float(conf.get(EXECUTOR, "0")) == 0:
+    held = int(conf.get(EXECUTOR, "0"))
+    if held == 0:
         if models.device == "cuda":
             raise ConfigError(
                 f"models.device got cuda under master {master} without {EXECUTOR}; allowed where"
@@ -43,9 +46,11 @@ def share(models: Models, context: SparkContext) -> ResourceProfile | None:
         return None
     if not master.startswith(_BY_STAGE):
         raise ConfigError(
-            f"{EXECUTOR} got {conf.get(EXECUTOR)} without {TASK} under master {master}; allowed"
+            f"{EXECUTOR} got {held} without {TASK} under master {master}; allowed"
             " under standalone, YARN and Kubernetes, where single stages can have GPUs: set"
             f" {TASK}, and tasks of all stages share them"
         )
-    asked = TaskResourceRequests().cpus(1).resource("gpu", 1 / models.tasks_per_gpu)
+    least = int(conf.get("spark.task.cpus", "1"))
+    cores = max(least, int(conf.get(CORES, "1")) // (held * models.tasks_per_gpu))
+    asked = TaskResourceRequests().cpus(cores).resource("gpu", 1 / models.tasks_per_gpu)
     return ResourceProfileBuilder().require(asked).build

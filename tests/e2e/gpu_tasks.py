@@ -20,20 +20,26 @@ from jobs.runtime import gpus
 from jobs.runtime.config import Config, Dump, Models
 from jobs.runtime.session import session
 
-TOLD: Final = "address int, executor string, start double, end double"
+TOLD: Final = "address int, cores int, executor string, start double, end double"
 
 
 def told(_: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """What a task says of the device that it was given, null for none."""
+    from pyspark import TaskContext
+
     from udfs.onnx_session import gpu_address
 
     started = time.time()
     time.sleep(1)  # long enough that tasks which may share a device do
     # Each executor has a folder of its own.
-    row = (gpu_address(), os.getcwd(), started, time.time())
-    types = (pa.int32(), pa.string(), pa.float64(), pa.float64())
-    arrays = [pa.array([value], type_) for value, type_ in zip(row, types, strict=True)]
-    yield pa.RecordBatch.from_arrays(arrays, ["address", "executor", "start", "end"])
+    row = {
+        "address": pa.array([gpu_address()], pa.int32()),
+        "cores": pa.array([TaskContext.get().cpus()], pa.int32()),
+        "executor": pa.array([os.getcwd()]),
+        "start": pa.array([started]),
+        "end": pa.array([time.time()]),
+    }
+    yield pa.RecordBatch.from_pydict(row)
 
 
 def asked(spark: SparkSession, how: str) -> list[dict[str, object]]:
@@ -41,8 +47,10 @@ def asked(spark: SparkSession, how: str) -> list[dict[str, object]]:
     share = None
     if how != "all":
         share = gpus.share(Models(tasks_per_gpu=int(how)), spark.sparkContext)
-    rows = spark.range(8, numPartitions=8).mapInArrow(told, TOLD, profile=share).collect()
-    return [row.asDict() for row in rows]
+    rows = spark.range(8, numPartitions=8).mapInArrow(told, TOLD, profile=share)
+    # As heads follow their embedding, in the same stage.
+    rows = rows.mapInArrow(lambda batches: batches, TOLD, profile=share)
+    return [row.asDict() for row in rows.collect()]
 
 
 if __name__ == "__main__":

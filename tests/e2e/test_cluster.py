@@ -75,6 +75,9 @@ def test_each_task_has_a_device_and_as_many_share_it_as_configured(
         for executor in {task["executor"] for task in tasks}:
             assert len({t["address"] for t in tasks if t["executor"] == executor}) == 1
         assert max(_at_a_time(tasks, address) for address in (0, 1)) == tasks_a_device
+    # Its cores are shared out with it.
+    cores = {how: {task["cores"] for task in tasks} for how, tasks in by_stage.items()}
+    assert cores == {"1": {2}, "2": {1}, "all": {1}}
     # Of a stage that asks for none nobody is given one, and no task waits for it.
     assert {task["address"] for task in by_stage["all"]} == {None}
     assert _at_a_time(by_stage["all"], None) > 2

@@ -114,7 +114,7 @@ def test_every_problem_gets_its_line(refusal):
         "ingest.max_pixels got 0; allowed greater than or equal to 1",
         "models got clp; did you mean clip? allowed clip, nsfw, language, text_area, faces,"
         " sentence, toxicity, watermark, aesthetic, nsfw_head, violence, speech, shots,"
-        " device",
+        " device, tasks_per_gpu",
         "models.device got 'gpu'; allowed 'auto', 'cpu' or 'cuda'",
     ]
 

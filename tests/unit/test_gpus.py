@@ -32,6 +32,20 @@ def test_tasks_of_single_stages_share_what_executors_have(master, tasks) -> None
 
 
 @pytest.mark.parametrize(
+    ("held", "tasks", "cores", "expected"),
+    [("1", 1, "8", 8), ("1", 2, "8", 4), ("2", 2, "8", 2), ("1", 3, "8", 2), ("1", 4, "2", 1)],
+)
+def test_they_share_its_cores_too(held, tasks, cores, expected) -> None:
+    conf = {gpus.EXECUTOR: held, gpus.CORES: cores}
+    share = gpus.share(Models(tasks_per_gpu=tasks), context("yarn", **conf))
+    assert share.taskResources["cpus"].amount == expected
+    share = gpus.share(
+        Models(tasks_per_gpu=tasks), context("yarn", **conf, **{"spark.task.cpus": "3"})
+    )
+    assert share.taskResources["cpus"].amount == max(3, expected)
+
+
+@pytest.mark.parametrize(
     ("device", "master", "conf"),
     [
         ("cpu", "spark://h:7077", GPUS),

@@ -2,6 +2,7 @@ import io
 import pickle
 import threading
 import time
+from types import SimpleNamespace
 
 import imagehash
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pyspark import TaskContext
 
 from jobs.runtime.config import Config, Dump
 from jobs.runtime.models import image_side
@@ -211,9 +213,11 @@ def test_images_are_read_ahead_only_as_far_as_the_bytes_allow() -> None:
     )
     next(score(source()))
     assert len(taken) == 4 + 3
-    taken.clear()
-    next(image_signals_udf([Level()], max_pixels=LIMIT, batch_size=5)(source()))
-    assert len(taken) == 2 * 5 + 5
+    for decoders, expected in [(1, 5 + 2 * 5), (3, 5 + 3 * 2 * 5)]:  # none waits for the network
+        taken.clear()
+        score = image_signals_udf([Level()], max_pixels=LIMIT, batch_size=5, decoders=decoders)
+        next(score(source()))
+        assert len(taken) == expected + 5
 
 
 def test_an_abandoned_run_leaves_no_thread_behind() -> None:
@@ -259,3 +263,16 @@ def test_columns_have_the_types_of_the_table() -> None:
     assert types["sharpness"] == pa.float32()
     assert types["clip_embedding"] == pa.binary()
     assert np.issubdtype(types["width_px"].to_pandas_dtype(), np.int32)
+
+
+def test_a_task_of_more_cores_decodes_more_at_a_time(monkeypatch) -> None:
+    taken = []
+
+    def source():
+        for batch in transported([grey(1)] * 60, 1):
+            taken.append(batch)
+            yield batch
+
+    monkeypatch.setattr(TaskContext, "get", lambda: SimpleNamespace(cpus=lambda: 4))
+    next(image_signals_udf([Level()], max_pixels=LIMIT, batch_size=5)(source()))
+    assert len(taken) == 5 + 4 * 2 * 5 + 5
