@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import wraps
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, ParamSpec
 
@@ -190,7 +191,9 @@ def run(
     config: ConfigArgument = None,
     config_option: ConfigOption = None,
     overrides: SetOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, do nothing")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="as `sluice plan`: do nothing")
+    ] = False,
     continuous: Annotated[
         str | None, typer.Option(metavar="PERIOD", help="repeat the cycle, e.g. every 30s or 5m")
     ] = None,
@@ -202,11 +205,23 @@ def run(
     if dry_run:
         _show_plan(loaded)
         return
+    _require_memory(loaded)
     planned = _plan(loaded, verbose=verbose)
     if period_s is None:
         _run(planned, command="run")
         return
     _repeat(planned, period_s)
+
+
+@app.command()
+@_command
+def plan(
+    config: ConfigArgument = None,
+    config_option: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Show what would run where and in how much memory; refuse what cannot fit. Does nothing."""
+    _show_plan(_config(config or config_option, overrides))
 
 
 @app.command()
@@ -591,6 +606,7 @@ def _show_next_steps(config: Path) -> None:
 
 def _show_plan(config: Config) -> None:
     from jobs import cycle, score_videos
+    from jobs import plan as plans
     from jobs.recipe import asks_for_benchmarks
     from jobs.runtime import dumps, models
 
@@ -605,7 +621,6 @@ def _show_plan(config: Config) -> None:
             f"dump {dump.name}: {count:,} shards, {size_bytes / 1e6:,.1f} MB in {dump.path}",
             soft_wrap=True,
         )
-    out.print(f"stages {', '.join(cycle.STAGE_NAMES)} on {config.spark.master}")
     _show_signal_sets(scoring)
     videos = score_videos.side(config).signal_set
     out.print(f"video signal set {videos}: clips by {config.video.cut_by}")
@@ -622,7 +637,45 @@ def _show_plan(config: Config) -> None:
                 [[r.name, r.reason, r.signal, r.threshold, r.missing] for r in found.rules],
             )
         )
-    out.print("nothing was done (--dry-run)")
+    planned, at = plans.resolved(config)
+    _show_memory(planned, at)
+    out.print("nothing was done: this is a plan")
+    plans.require(planned, at)
+
+
+def _require_memory(config: Config) -> None:
+    from jobs import plan as plans
+
+    plans.require(*plans.resolved(config))
+
+
+def _show_memory(planned: Sequence[Any], at: Any) -> None:
+    """Where stages run, their networks, and the memory that they take; stages alike in one row."""
+    from jobs.memory import Bytes, of_task
+
+    rows = []
+    for task, alike in groupby(planned, key=lambda stage: stage.task):
+        stages = list(alike)
+        models = dict.fromkeys(model for stage in stages for model in stage.models)
+        named = [f"{model.name} {model.network.file_bytes:,}" for model in models]
+        where = f" on {stages[0].provider.removesuffix('ExecutionProvider')}" if named else ""
+        amounts = (
+            of_task(task) if task else Bytes(),
+            stages[0].on(at, at.tasks) if at.tasks else None,
+        )
+        rows.append(
+            [
+                ", ".join(stage.name for stage in stages),
+                ", ".join(named) + where,
+                *(f"{a.expected:,} to {a.at_most:,}" if a else "not known" for a in amounts),
+            ]
+        )
+    out.print(f"where: {at.name}", soft_wrap=True)
+    columns = ["stages", "networks, bytes", "a task, bytes", "with all tasks, bytes"]
+    out.print(_table(columns, rows))
+    room = "not known" if at.room_bytes is None else f"{at.room_bytes:,} bytes"
+    out.print(f"memory there: {room}")
+    out.print("what is expected, to what there could be with every process at its limit at once")
 
 
 def _show_signal_sets(scoring: Any) -> None:

@@ -219,6 +219,17 @@ STAGE_NAMES: Final = (
 )
 
 
+def will_run(config: Config) -> tuple[str, ...]:
+    """The stages of a cycle, less those that a configuration turns off."""
+    is_off = {
+        fetch.NAME: config.fetch.contact is None,
+        dedup_clips.NAME: not config.dedup.clip_kinds,
+        CURATE_CLIPS: not config.video.recipes,
+        PUBLISH_CLIPS: not config.video.recipes,
+    }
+    return tuple(name for name in STAGE_NAMES if not is_off.get(name))
+
+
 # What scores the same by another table.
 _ALSO: Final = {
     score_images.NAME: (score_images.NAME, score_images.OF_KEYFRAMES),

@@ -12,7 +12,7 @@ from udfs.image_codec import Decoded
 from udfs.model_file import ModelFile, ModelMismatch
 from udfs.onnx_session import AUTO, Placement, infer
 
-_AT_ONCE: Final = 8  # as for Open NSFW, whose measurement says that more gains nothing
+AT_ONCE: Final = 8  # as for Open NSFW, whose measurement says that more gains nothing
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Classifier:
         Raises:
             ValueError: an output is not finite or no probability.
         """
-        starts = range(0, len(prepared), _AT_ONCE)
-        outputs = np.concatenate([self._outputs(prepared[n : n + _AT_ONCE]) for n in starts])
+        starts = range(0, len(prepared), AT_ONCE)
+        outputs = np.concatenate([self._outputs(prepared[n : n + AT_ONCE]) for n in starts])
         return {self.column: probability(outputs, self.index, self.activation).tolist()}
 
     def _outputs(self, crops: Sequence[np.ndarray]) -> np.ndarray:

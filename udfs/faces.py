@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Chosen: 70 ms an image. Measured: faces 10 px wide are still found, 7 px not, so of a picture
 # of 1600 px those from 25 px on; with 1280 px the photographs at hand show no more faces.
-_LONGEST_PX: Final = 640
+LONGEST_PX: Final = 640
 # Star-Clouds/CenterFace prj-python/centerface.py, where nothing else is said.
 _OUTPUTS: Final = ("537", "538", "539")  # confidence, size, offset of the centre; no landmarks
 _INPUT: Final = ("n", 3, "height", "width")  # the export declares 10 x 3 x 32 x 32 and takes any
@@ -110,7 +110,7 @@ class Faces:
 
     def prepare(self, decoded: Decoded) -> np.ndarray:
         """Bound one picture: at most 640 px, sides that the network takes; (h, w, 3) uint8."""
-        return bounded(decoded.image, _LONGEST_PX)
+        return bounded(decoded.image, LONGEST_PX)
 
     def finish(self, prepared: Sequence[np.ndarray]) -> dict[str, list[Any]]:
         """Measure a batch, a picture at a time: their sizes differ.

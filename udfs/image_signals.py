@@ -25,6 +25,9 @@ _Row = tuple[str, bytes | None]
 # network, two busy cores: 1 image +13 %, 4 images +7 %, 8 images +5 %.
 _GROUP_ROWS: Final = 8
 _LIMITS: Final = Limits()
+BATCH_SIZE: Final = 32  # chosen: the networks gain nothing above it, and crops stay small
+DECODERS: Final = 2
+PREFETCH_BYTES: Final = 64 << 20  # chosen: two shards' worth of photographs in flight
 _SCHEMA: Final = to_arrow_schema(SIGNALS)
 
 
@@ -61,9 +64,9 @@ def image_signals_udf(
     signals: Sequence[ImageSignal],
     *,
     max_pixels: int,
-    batch_size: int = 32,  # chosen: the networks gain nothing above it, and crops stay small
-    decoders: int = 2,
-    prefetch_bytes: int = 64 << 20,  # chosen: two shards' worth of photographs in flight
+    batch_size: int = BATCH_SIZE,
+    decoders: int = DECODERS,
+    prefetch_bytes: int = PREFETCH_BYTES,
     isolation: Limits | None = _LIMITS,
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """Function for ``mapInArrow``: bytes in, one row of signals an image out.

@@ -20,7 +20,7 @@ OPEN_NSFW_SHA256: Final = (
 _RESIZE_PX: Final = 256  # open_nsfw classify_nsfw.py: squashed to 256 x 256,
 _CROP_PX: Final = 224  # then the centre
 _MEAN_BGR: Final = np.array([104, 117, 123], np.float32)  # open_nsfw classify_nsfw.py
-_AT_ONCE: Final = 8  # measured on one core, ms an image: 1 to 4: 27, 8: 28, 16 and 32: 30
+AT_ONCE: Final = 8  # measured on one core, ms an image: 1 to 4: 27, 8: 28, 16 and 32: 30
 _NSFW: Final = 1  # the network's output is (sfw, nsfw)
 
 
@@ -90,8 +90,8 @@ class Nsfw:
         Raises:
             ValueError: a score is no probability.
         """
-        starts = range(0, len(prepared), _AT_ONCE)
-        scores = np.concatenate([self._score(prepared[n : n + _AT_ONCE]) for n in starts])
+        starts = range(0, len(prepared), AT_ONCE)
+        scores = np.concatenate([self._score(prepared[n : n + AT_ONCE]) for n in starts])
         if not np.all((scores >= 0) & (scores <= 1)):
             raise ValueError("NSFW score outside [0, 1]; the row cannot be judged")
         return {"nsfw_score": scores.tolist()}

@@ -19,7 +19,7 @@ from udfs.onnx_session import AUTO, Placement, infer
 # PaddleOCR configs/det/PP-OCRv6/PP-OCRv6_small_det.yml, where nothing else is said.
 # The side that it is trained at. Measured: lines of 12 px type are found at a half of their
 # size, on grass of 24 px; at 960 px an image takes 2.3 times as long.
-_LONGEST_PX: Final = 640
+LONGEST_PX: Final = 640
 _MEAN: Final = np.array([0.485, 0.456, 0.406], np.float32)  # of blue, green, red in [0, 1]:
 _STD: Final = np.array([0.229, 0.224, 0.225], np.float32)  # in the file's order, on BGR
 _TEXT: Final = 0.3  # a pixel of the map is text above it
@@ -175,7 +175,7 @@ class TextArea:
 
     def prepare(self, decoded: Decoded) -> np.ndarray:
         """Bound one picture: at most 640 px, sides that the network takes; (h, w, 3) uint8."""
-        return bounded(decoded.image, _LONGEST_PX)
+        return bounded(decoded.image, LONGEST_PX)
 
     def finish(self, prepared: Sequence[np.ndarray]) -> dict[str, list[float] | list[int]]:
         """Measure a batch, a picture at a time: their sizes differ.

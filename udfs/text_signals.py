@@ -11,6 +11,7 @@ from schemas.error_classes import OK
 from schemas.text_signals import SIGNALS
 from udfs.signal_set import check_columns, fill
 
+BATCH_SIZE: Final = 64
 _SCHEMA: Final = to_arrow_schema(SIGNALS)
 
 
@@ -33,7 +34,7 @@ class TextSignal(Protocol):
 
 
 def text_signals_udf(
-    signals: Sequence[TextSignal], *, batch_size: int = 64
+    signals: Sequence[TextSignal], *, batch_size: int = BATCH_SIZE
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """Function for ``mapInArrow``: captions in, one row of signals a text out.
 

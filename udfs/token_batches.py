@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 # MiniLM on one core of two, English messages, texts a second: 1: 128, 4: 192, 8: 210, 16: 127
-_AT_ONCE: Final = 8
+AT_ONCE: Final = 8
 
 
 def by_length(tokens: Tokens, run: Callable[[Tokens], np.ndarray]) -> np.ndarray:
@@ -29,8 +29,8 @@ def by_length(tokens: Tokens, run: Callable[[Tokens], np.ndarray]) -> np.ndarray
     lengths = tokens.mask.sum(axis=1)
     order = np.argsort(lengths, kind="stable")
     found = []
-    for start in range(0, len(order), _AT_ONCE):
-        rows = order[start : start + _AT_ONCE]
+    for start in range(0, len(order), AT_ONCE):
+        rows = order[start : start + AT_ONCE]
         longest = max(int(lengths[rows].max()), 1)  # an empty text may have no token at all
         found.append(run(Tokens(tokens.ids[rows, :longest], tokens.mask[rows, :longest])))
     outputs: np.ndarray = np.concatenate(found)[np.argsort(order)]

@@ -31,7 +31,7 @@ from jobs.sources.entry import EntryRefused
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})  # RFC 9110 §15.4
 _DNS_TTL_S: Final = 300  # chosen: longer than a batch's visits to a host, shorter than a move
-_LARGE_AT_A_TIME: Final = 4  # chosen: 4 of 64 MiB beside 128 small ones fit a worker
+LARGE_AT_A_TIME: Final = 4  # chosen: 4 of 64 MiB beside 128 small ones fit a worker
 
 
 async def fetch(
@@ -130,7 +130,7 @@ class _Visit:
         self._hosts = hosts
         self._room = room
         self._turns = asyncio.Semaphore(rules.settings.concurrency)
-        self._large = asyncio.Semaphore(_LARGE_AT_A_TIME)
+        self._large = asyncio.Semaphore(LARGE_AT_A_TIME)
 
     async def work(self, host: Host, deliver: Callable[[Answer], None]) -> None:
         """One of the connections of a host: its requests, until none waits."""

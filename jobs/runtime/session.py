@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from jobs.runtime.config import Config, is_local
@@ -66,7 +67,7 @@ def session(config: Config, *, app: str, is_verbose: bool = False) -> SparkSessi
         EnvironmentProblem: no usable Java, or Delta's jars cannot be had.
     """
     builder: SparkSession.Builder = SparkSession.builder.appName(app)
-    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    is_submitted = _is_submitted()
     settings = dict(_FIXED)
     settings["spark.sql.warehouse.dir"] = f"{config.warehouse}/_spark"
     settings["spark.sql.shuffle.partitions"] = str(config.spark.shuffle_partitions)
@@ -95,6 +96,23 @@ def session(config: Config, *, app: str, is_verbose: bool = False) -> SparkSessi
         spark.sparkContext.environment[GIVES_GPUS] = "1"
     spark.sparkContext.setLogLevel("WARN" if is_verbose else "ERROR")
     return spark
+
+
+def sizes(config: Config) -> dict[str, str]:
+    """Settings of Spark that say where tasks run and in how much memory, before a session is there.
+
+    Under `spark-submit` they are the submission's, with what the configuration adds.
+    """
+    ours = dict(config.spark.conf)
+    if _is_submitted():
+        SparkContext._ensure_initialized()  # its JVM runs already
+        return dict(SparkConf().getAll()) | ours
+    spark = config.spark
+    return {"spark.master": spark.master, "spark.driver.memory": spark.driver_memory} | ours
+
+
+def _is_submitted() -> bool:
+    return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def _collector() -> dict[str, str]:
