@@ -2,12 +2,15 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from typer.testing import CliRunner
 
 from jobs.__main__ import _cell, _chosen, _seconds, app
+from jobs.runtime import session
 from jobs.runtime.errors import ConfigError
+from jobs.runtime.machine import here
 
 runner = CliRunner()
 
@@ -19,6 +22,7 @@ runner = CliRunner()
         ["demo"],
         ["init"],
         ["run"],
+        ["plan"],
         ["stage"],
         ["backfill"],
         ["status"],
@@ -73,6 +77,47 @@ def test_a_wrong_key_names_the_allowed_ones(tmp_path: Path) -> None:
 
     assert answered.exit_code == 2
     assert "dumps" in answered.output
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "dump").mkdir()
+    file = tmp_path / "c.yaml"
+    file.write_text("warehouse: w\ndumps: [{name: d, path: dump}]\n")
+    return file
+
+
+def test_a_plan_says_where_what_runs_in_how_much_memory(config: Path) -> None:
+    asked = [str(config), "--set", "spark.master=local[3]"]
+    planned, dry = (
+        runner.invoke(app, command, env={"COLUMNS": "200"})
+        for command in (["plan", *asked], ["run", "--dry-run", *asked])
+    )
+
+    assert (planned.exit_code, planned.output) == (0, dry.output)
+    assert "this machine, 3 at a time (local[3])" in planned.output
+    assert "score_images, score_keyframes" in planned.output
+    image = Path("infra/demo_clip/image.onnx").stat().st_size
+    assert f"demo-clip {image:,}" in planned.output
+    assert f"memory there: {here().memory_bytes:,} bytes" in planned.output
+    assert not (config.parent / "w").exists()
+
+
+@pytest.mark.parametrize("command", [["plan"], ["run", "--dry-run"], ["run"]])
+def test_what_cannot_fit_is_refused_before_spark_starts(
+    command: list[str], config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "session", _no_session)
+    answered = runner.invoke(app, [*command, str(config), "--set", "spark.master=local[9999]"])
+
+    assert answered.exit_code == 2
+    assert "9999 at a time" in answered.output
+    assert "which are there; set spark.master to fewer cores" in answered.output.replace("\n", " ")
+    assert ("score_images" in answered.output) == (command != ["run"])
+
+
+def _no_session(*_: object, **__: object) -> NoReturn:
+    raise AssertionError("Spark was started")
 
 
 @pytest.mark.parametrize(
