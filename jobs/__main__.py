@@ -182,7 +182,7 @@ def init(
     from jobs.init import write_config
 
     write_config(path)
-    out.print(f"wrote {path}: edit the three lines marked EDIT, then `sluice run {path} --dry-run`")
+    out.print(f"wrote {path}: edit the three lines marked EDIT, then `sluice plan {path}`")
 
 
 @app.command()
