@@ -654,9 +654,8 @@ def _show_memory(planned: Sequence[Any], at: Any) -> None:
     from jobs.memory import Bytes, of_task
 
     rows = []
-    for task, alike in groupby(planned, key=lambda stage: stage.task):
+    for (models, task), alike in groupby(planned, key=lambda stage: (stage.models, stage.task)):
         stages = list(alike)
-        models = dict.fromkeys(model for stage in stages for model in stage.models)
         named = [f"{model.name} {model.network.file_bytes:,}" for model in models]
         where = f" on {stages[0].provider.removesuffix('ExecutionProvider')}" if named else ""
         amounts = (

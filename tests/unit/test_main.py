@@ -97,6 +97,8 @@ def test_a_plan_says_where_what_runs_in_how_much_memory(config: Path) -> None:
     assert (planned.exit_code, planned.output) == (0, dry.output)
     assert "this machine, 3 at a time (local[3])" in planned.output
     assert "score_images, score_keyframes" in planned.output
+    assert "score_text, score_captions" in planned.output
+    assert "pair, pair_clips, dedup, dedup_clips, decontaminate" in planned.output
     image = Path("infra/demo_clip/image.onnx").stat().st_size
     assert f"demo-clip {image:,}" in planned.output
     assert f"memory there: {here().memory_bytes:,} bytes" in planned.output
