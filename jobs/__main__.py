@@ -669,7 +669,7 @@ def _show_memory(planned: Sequence[Any], at: Any) -> None:
                 *(f"{a.expected:,} to {a.at_most:,}" if a else "not known" for a in amounts),
             ]
         )
-    out.print(f"where: {at.name}", soft_wrap=True)
+    out.print(f"where: {escape(at.name)}", soft_wrap=True)
     columns = ["stages", "networks, bytes", "a task, bytes", "with all tasks, bytes"]
     out.print(_table(columns, rows))
     room = "not known" if at.room_bytes is None else f"{at.room_bytes:,} bytes"
