@@ -19,6 +19,7 @@ from jobs.runtime.place import Place, place
 from jobs.runtime.session import ARROW_BYTES, sizes
 from jobs.runtime.signals import Shelf
 from udfs import classifier, faces, image_signals, nsfw, text_area, text_signals, token_batches
+from udfs.onnx_session import CPU, CUDA
 
 log: Final = logging.getLogger("sluice")
 
@@ -32,8 +33,6 @@ _PICTURE_BYTES: Final = 9
 _FRAME_BYTES: Final = 54
 _FLOAT_BYTES: Final = 4
 _OF_VIDEOS: Final = ("speech", "shots")
-_CPU: Final = "CPUExecutionProvider"
-_CUDA: Final = "CUDAExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def stages(config: Config, *, provider: str) -> tuple[Planned, ...]:
         ConfigError: none is named for a signal.
     """
     shelf = Shelf(config, None)
-    is_on_gpu = provider != _CPU
+    is_on_gpu = provider != CPU
     of_images = _models(config, shelf, config.signals.image, "image", is_on_gpu=is_on_gpu)
     of_texts = _models(config, shelf, config.signals.text, "text", is_on_gpu=is_on_gpu)
     models = {
@@ -101,7 +100,7 @@ def stages(config: Config, *, provider: str) -> tuple[Planned, ...]:
         children = _children(name, config, own)
         warm |= dict.fromkeys(children)
         if name == score_videos.NAME:  # its networks run in the children
-            found.append(Planned(name, own, _CPU, _task(name, config, opened, warm)))
+            found.append(Planned(name, own, CPU, _task(name, config, opened, warm)))
             continue
         opened |= dict.fromkeys(own)
         task = None if name in _IN_THE_JVM else _task(name, config, opened, warm)
@@ -190,7 +189,7 @@ def resolved(config: Config) -> tuple[tuple[Planned, ...], Place]:
     if at.has_driver:
         provider = asked.provider()
     else:
-        provider = _CUDA if at.has_gpu and asked.device != "cpu" else _CPU
+        provider = CUDA if at.has_gpu and asked.device != "cpu" else CPU
     return stages(config, provider=provider), at
 
 
