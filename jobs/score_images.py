@@ -4,6 +4,7 @@ The key frames of videos, in `silver.keyframes`, are scored in a stage of their 
 signal set into the same table: equal bytes are scored once, wherever they came from.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -19,12 +20,18 @@ from jobs.runtime.tables import belonging
 from jobs.scoring import score_once
 from schemas import image_signals, keyframes, media, signal_sets
 
+log: Final = logging.getLogger("sluice")
+
 NAME: Final = "score_images"
 OF_KEYFRAMES: Final = "score_keyframes"
 
 
 def transform(
-    images: DataFrame, operator: Operator, asks: ResourceProfile | None = None
+    images: DataFrame,
+    operator: Operator,
+    asks: ResourceProfile | None = None,
+    *,
+    tasks: int | None = None,
 ) -> DataFrame:
     """One row of signals for each image.
 
@@ -32,9 +39,12 @@ def transform(
         images: columns of `jobs.media.COLUMNS`: nothing else crosses to Python.
         operator: scores them, a fake in tests of the plumbing.
         asks: what its tasks ask Spark for; null: nothing beside a core.
+        tasks: most that do it at a time; null: as many as Spark has room for.
     """
-    read = images.select(*COLUMNS)
-    return read.mapInArrow(with_bytes(operator), image_signals.SIGNALS, profile=asks)
+    wanted = images.select(*COLUMNS)
+    if tasks is not None:  # of more parts each task takes several, one after another
+        wanted = wanted.coalesce(tasks)
+    return wanted.mapInArrow(with_bytes(operator), image_signals.SIGNALS, profile=asks)
 
 
 def stage(side: Side) -> Stage:
@@ -82,8 +92,10 @@ def _process(
     batch: Batch, *, side: Side, content_of: Callable[[Batch, DataFrame], DataFrame]
 ) -> Outcome:
     def score(todo: DataFrame, operator: Operator, asks: ResourceProfile | None) -> DataFrame:
-        return transform(content_of(batch, todo), operator, asks)
+        return transform(content_of(batch, todo), operator, asks, tasks=side.tasks)
 
+    if side.note is not None:
+        log.info("%s: %s", batch.stage, side.note)
     return score_once(batch, side, score)
 
 

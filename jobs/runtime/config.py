@@ -249,14 +249,27 @@ class Ingest(Section):
     )
 
 
+AUTO: Final = "auto"
+OFF: Final = "off"
+
+
 class Scoring(Section):
-    """What one image may take of the process that decodes it."""
+    """What one image may take of the process that decodes it, and what the pass is run with."""
 
     deadline_s: float = Field(default=60.0, gt=0)  # measured: 89 megapixels take 11 s at most
     memory_bytes: int = Field(
         default=2 * 2**30,  # measured: a TIFF of 89 million floats takes between 1.5 and 2 GiB
         ge=64 * 2**20,
     )
+    # What `sluice models bench` writes: auto = the user's own file; off; or the path of a file.
+    profile: NameOrPath = AUTO
+
+    @field_validator("profile")
+    @classmethod
+    def _is_a_place(cls, profile: str) -> str:
+        if profile not in (AUTO, OFF) and "/" not in profile:
+            raise ValueError(f"got {profile}; allowed {AUTO}, {OFF} or the path of a file")
+        return profile
 
 
 class Video(Section):

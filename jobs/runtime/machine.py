@@ -1,12 +1,20 @@
-"""What of this machine a process may use: its cores and its memory, control groups heeded."""
+"""This machine: what a process may use of it, control groups heeded, and what it is called."""
 
 import math
 import os
+import platform
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import psutil
+
+_CPU: Final = Path("/proc/cpuinfo")
+_GPUS: Final = Path("/proc/driver/nvidia/gpus")  # a folder for each, with a file `information`
+_UNPRINTABLE: Final = re.compile(r"[^ -~]")
+MAX_NAME: Final = 200  # chosen: names of processors have 60 letters
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,18 @@ def here(root: Path = Path("/")) -> Machine:
     return Machine(min(cores), min(memory))
 
 
+def cpu() -> str:
+    """Model of the processor, or its architecture where the kernel names none (ARM)."""
+    found = _first(_CPU, r"model name\s*:\s*(.+)")
+    return _plain(found or platform.machine() or "unknown")
+
+
+def gpu() -> str:
+    """Model of the first NVIDIA GPU, or that it is not known."""
+    files = sorted(_GPUS.glob("*/information"))
+    return _plain(_first(files[0], r"Model:\s*(.+)") or "unknown") if files else "unknown"
+
+
 def _groups(root: Path) -> Iterator[Path]:
     """Folders of our control groups, and of all that they are in."""
     try:
@@ -64,3 +84,19 @@ def _numbers(file: Path) -> list[int]:
     except OSError:
         return []
     return [int(word) for word in words] if all(word.isdigit() for word in words) else []
+
+
+def _first(path: Path, pattern: str) -> str | None:
+    found = re.search(pattern, _text(path))
+    return found[1] if found else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:  # another kernel, or not ours to read
+        return ""
+
+
+def _plain(name: str) -> str:
+    return _UNPRINTABLE.sub(" ", name).strip()[:MAX_NAME] or "unknown"

@@ -11,9 +11,10 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.models.card import Card
-from jobs.runtime import gpus, signals, strict_yaml
+from jobs.runtime import gpus, profiles, signals, strict_yaml
 from jobs.runtime.config import Config
 from jobs.runtime.errors import ConfigError
+from jobs.runtime.profiles import Found, Setting
 from jobs.runtime.signals import Shelf
 from schemas import image_signals, text_signals
 from udfs import image_codec
@@ -30,6 +31,7 @@ from udfs.text_signals import text_signals_udf
 Operator = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 CLIP: Final = "clip"
 _S = TypeVar("_S")
+_NO_PROFILE: Final = Found()
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Side:
         facts: columns that every pass fills, whatever the signals.
         models: column of the table -> sha256 that its rows are stamped with; null: no such model.
         gpu: what tasks that run a network ask Spark for; null: nothing beside a core.
+        tasks: that run the operator at a time; null: as many as Spark has room for.
+        note: what to say when they do; null: nothing.
     """
 
     table: str
@@ -57,6 +61,8 @@ class Side:
     facts: tuple[str, ...] = ()
     models: Mapping[str, str | None] = field(default_factory=dict)
     gpu: ResourceProfile | None = None
+    tasks: int | None = None
+    note: str | None = None
 
     @property
     def signal_set(self) -> str:
@@ -141,39 +147,75 @@ def scoring(config: Config, spark: SparkSession | None = None) -> Scoring:
             cannot give GPUs as configured.
     """
     shelf = Shelf(config, spark)
-    of_images = _chosen("signals.image", config.signals.image, signals.OF_IMAGES, shelf)
+    master = str(spark.sparkContext.master) if spark is not None else config.spark.master
+    found = profiles.find(config, networks(config.signals.image, shelf), master)
+    of_images = chosen(
+        "signals.image", config.signals.image, signals.OF_IMAGES, _tuned(shelf, found)
+    )
     derived = [name for name in of_images if name in signals.DERIVED]
     if derived and CLIP not in of_images:
         raise ConfigError(
             f"signals.image got {derived[0]} without {CLIP}; allowed beside {CLIP}, whose"
             " embeddings it reads"
         )
-    of_texts = _chosen("signals.text", config.signals.text, signals.TEXT, shelf)
+    of_texts = chosen("signals.text", config.signals.text, signals.TEXT, shelf)
     gpu = gpus.share(config.models, spark.sparkContext) if spark else None
     return Scoring(
-        images=replace(image_side(of_images, config, shelf), gpu=gpu),
+        images=replace(image_side(of_images, config, shelf, found), gpu=gpu),
         texts=replace(text_side(of_texts, shelf), gpu=gpu),
         cards=tuple(card for card, _ in shelf.taken.values()),
     )
 
 
-def _chosen(
+def chosen(
     key: str, names: Sequence[str], known: Mapping[str, Callable[[Shelf], _S]], shelf: Shelf
 ) -> dict[str, _S]:
+    """Signals by their names.
+
+    Raises:
+        ConfigError: one is not known.
+    """
     for name in names:
         if name not in known:
             raise ConfigError(strict_yaml.unknown(key, name, known))
     return {name: known[name](shelf) for name in names}
 
 
-def image_side(chosen: Mapping[str, Any], config: Config, shelf: Shelf) -> Side:
-    """What score_images does to an image."""
+def networks(names: Iterable[str], shelf: Shelf) -> dict[str, str]:
+    """`task.role` -> sha256 of the networks that signals run on an image's pixels."""
+    roles = {name: signals.NETWORKS[name] for name in names if name in signals.NETWORKS}
+    return {f"{task}.{role}": shelf.card(task)[0].file(role).sha256 for task, role in roles.items()}
+
+
+def _tuned(shelf: Shelf, found: Found) -> Shelf:
+    """The same models, their networks by a profile."""
+    if found.setting is None:
+        return shelf
+    return replace(shelf, intra_op_threads=found.setting.intra_op_threads)
+
+
+def image_side(
+    chosen: Mapping[str, Any], config: Config, shelf: Shelf, found: Found = _NO_PROFILE
+) -> Side:
+    """What score_images does to an image.
+
+    Args:
+        chosen: name -> signal.
+        config: its limits.
+        shelf: the models that the signals have taken.
+        found: by which profile.
+    """
+    setting = found.setting or Setting()
     return Side(
         table=image_signals.TABLE,
         key="media_sha256",
         signals=chosen,
         build=partial(
-            image_signals_udf, max_pixels=config.ingest.max_pixels, isolation=_limits(config)
+            image_signals_udf,
+            max_pixels=config.ingest.max_pixels,
+            batch_size=setting.batch_size,
+            decoders=setting.decoders,
+            isolation=limits(config),
         ),
         derived=frozenset(signals.DERIVED),
         rules=(image_codec.VERSION,),
@@ -182,6 +224,8 @@ def image_side(chosen: Mapping[str, Any], config: Config, shelf: Shelf) -> Side:
             "clip_model": _sha256(shelf, CLIP, "image"),
             "nsfw_model": _sha256(shelf, "nsfw", "model"),
         },
+        tasks=found.tasks,
+        note=found.said,
     )
 
 
@@ -197,7 +241,8 @@ def text_side(chosen: Mapping[str, Any], shelf: Shelf) -> Side:
     )
 
 
-def _limits(config: Config) -> Limits:
+def limits(config: Config) -> Limits:
+    """What an image may take of the child that decodes it."""
     return Limits(config.scoring.deadline_s, config.scoring.memory_bytes)
 
 

@@ -48,17 +48,19 @@ class Shelf:
         config: names the models.
         spark: distributes their files where the workers are on other machines; null: they are
             read where they lie.
+        intra_op_threads: of each network.
         taken: task -> card of every model asked for so far, and the folder of its files.
     """
 
     config: Config
     spark: SparkSession | None
+    intra_op_threads: int = 1
     taken: dict[str, tuple[Card, Path]] = field(default_factory=dict)
 
     @property
     def placement(self) -> Placement:
         """Where networks run."""
-        return Placement(device=self.config.models.device)
+        return Placement(self.config.models.device, self.intra_op_threads)
 
     def network(self, task: str, role: str = "model") -> ModelFile:
         """A file of the model that the configuration names for a task.
@@ -119,6 +121,14 @@ IMAGE: Final[Mapping[str, Callable[[Shelf], ImageSignal]]] = {
     "text_area": lambda at: TextArea(at.network("text_area"), at.placement),
     "faces": lambda at: Faces(at.network("faces"), at.placement),
     "watermark": lambda at: at.built("watermark", described.watermark),
+}
+# Those that run a network on pixels, each called as its task -> the role of that network's file.
+NETWORKS: Final[Mapping[str, str]] = {
+    "clip": "image",
+    "nsfw": "model",
+    "text_area": "model",
+    "faces": "model",
+    "watermark": "model",
 }
 # Of the CLIP embedding, not of pixels.
 DERIVED: Final[Mapping[str, Callable[[Shelf], Signal]]] = {

@@ -44,7 +44,8 @@ def parse(text: str | bytes, origin: str) -> object:
     """
     try:
         return yaml.load(text, _UniqueKeys)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        # The last three: a date of no calendar, a key that is a list, a thousand open brackets.
         detail = " ".join(str(error).split())
         raise ConfigError(f"{origin} got text that is no usable YAML: {detail}") from error
 
