@@ -1,4 +1,4 @@
-"""`sluice models add | list | check | compare | export`."""
+"""`sluice models add | list | check | bench | compare | export`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from jobs.options import ConfigOption, Configured, Guard, SetOption
-from jobs.runtime.errors import ModelProblem
+from jobs.runtime.config import Config
+from jobs.runtime.errors import ConfigError, ModelProblem, SluiceError
 
 # What a command needs of ONNX is imported inside it: `--help` must answer at once.
 
@@ -62,6 +64,40 @@ def add_to(group: typer.Typer, guard: Guard, configured: Configured) -> None:
             deadline_s=deadline,
             as_json=as_json,
             fetch=partial(model_places.fetch, loaded),
+        )
+
+    @group.command("bench")
+    @guard
+    def bench_(
+        models: Annotated[
+            list[str] | None,
+            typer.Argument(metavar="[MODEL]...", help="default: all that the run asks of an image"),
+        ] = None,
+        config: ConfigOption = None,
+        overrides: SetOption = None,
+        images: Annotated[
+            Path | None,
+            typer.Option(metavar="FOLDER", help="of your images; default: rendered scenes"),
+        ] = None,
+        seconds: Annotated[float, typer.Option(help="for all that is measured", min=10)] = 120,
+        deadline: DeadlineOption = 300,
+        busy: Annotated[
+            bool, typer.Option("--busy", help="keep what was measured beside other work")
+        ] = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Measure which batch, threads, processes and decoders score images fastest here.
+
+        A run on this machine takes the outcome up: no score depends on it.
+        """
+        bench(
+            configured(config, overrides),
+            models or (),
+            images=images,
+            seconds=seconds,
+            deadline_s=deadline,
+            may_be_busy=busy,
+            as_json=as_json,
         )
 
     for command in (add, list_models, compare, export):
@@ -146,7 +182,6 @@ def check(
         ModelProblem: every problem, a line each.
     """
     from jobs.runtime import model_store
-    from jobs.runtime.errors import ConfigError
 
     rows, problems = [], []
     for name in names:
@@ -173,6 +208,115 @@ def check(
         _show(rows)
     if problems:
         raise ModelProblem("\n".join(problems))
+
+
+def bench(
+    config: Config,
+    names: Sequence[str],
+    *,
+    images: Path | None,
+    seconds: float,
+    deadline_s: float,
+    may_be_busy: bool,
+    as_json: bool,
+) -> None:
+    """Measure a pass over images, show what was seen, write the profile.
+
+    Args:
+        config: says which signals, and where profiles are.
+        names: of models, in place of all of the configuration.
+        images: a folder of them; null: drawn ones.
+        seconds: for all that is measured.
+        deadline_s: most seconds that a process may take to start or to answer.
+        may_be_busy: the profile is kept whatever else the machine did.
+        as_json: for machines.
+
+    Raises:
+        ConfigError: profiles are off, or the pass cannot be measured.
+        ModelProblem: a model is missing or does not run.
+        SluiceError: the machine did other work, so that nothing was kept.
+    """
+    from jobs.runtime import profiles
+    from jobs.tuning import bench as benching
+
+    path = profiles.place(config)
+    if path is None:
+        raise ConfigError(
+            "scoring.profile got off, so that there is no place for one; allowed auto or a path; "
+            "--set scoring.profile=auto"
+        )
+    if path.exists():
+        profiles.read(path)  # a file that no run could use is said before the minutes, not after
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("drawing images", total=seconds)
+
+        def said(elapsed_s: float, what: str) -> None:
+            progress.update(task, completed=min(elapsed_s, seconds), description=what)
+
+        narrowed = benching.narrowed(config, names)
+        found = benching.run(
+            narrowed, seconds=seconds, deadline_s=deadline_s, images=images, said=said
+        )
+    is_kept = may_be_busy or found.others <= benching.MOST_OTHERS
+    if is_kept:
+        profiles.write(path, found.profile)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(_benched(found) | {"file": str(path) if is_kept else None}, indent=2))
+    else:
+        _show_benched(found, config)
+    if not is_kept:
+        raise SluiceError(
+            f"other work took {found.others:.0%} of the cores; allowed {benching.MOST_OTHERS:.0%}: "
+            "no profile was written; measure again when the machine is idle, or say --busy"
+        )
+    if not as_json:
+        out.print(f"wrote {escape(str(path))}", soft_wrap=True)
+
+
+def _show_benched(found: Any, config: Config) -> None:
+    columns = ("batch", "threads", "processes", "decoders", "images/s", "gain", "CPU ms", "MB")
+    rows = [
+        dict(zip(columns, row.values(), strict=False))
+        | {"turns": row["turns"], "": "chosen" if row["is_chosen"] else ""}
+        for row in _benched(found)["settings"]
+    ]
+    _show(rows)
+    if found.refused:
+        out.print(f"{found.refused:.1%} of the images are refused: only their decoding counts")
+    if found.skipped:
+        out.print(f"{len(found.skipped)} settings were not looked at: give it more --seconds")
+    for problem in found.failed:
+        out.print(escape(f"not measured: {problem}"))
+    out.print(f"chosen: {found.chosen.setting}: {found.chosen.ratio:.2f} x without a profile")
+    if not found.is_taken_up:
+        out.print(f"no run on {config.spark.master} takes it up: its workers are other machines")
+
+
+def _benched(found: Any) -> dict[str, Any]:
+    """What `bench` saw as plain values: the profile, and every setting that had its turns."""
+    settings = [
+        {
+            **result.setting.model_dump(),
+            "images_per_s": round(result.median("images_per_s"), 1),
+            "gain": round(result.ratio, 3),
+            "cpu_ms_per_image": round(result.median("cpu_ms_per_image"), 2),
+            "memory_mb": round(result.memory_mb),
+            "turns": len(result.turns),
+            "is_chosen": result is found.chosen,
+        }
+        for result in found.results
+    ]
+    return {
+        "profile": found.profile.model_dump(mode="json"),
+        "images": found.images,
+        "refused": found.refused,
+        "others": round(found.others, 3),
+        "settings": settings,
+        "skipped": [setting.model_dump() for setting in found.skipped],
+        "failed": found.failed,
+    }
 
 
 def compare(
@@ -279,8 +423,6 @@ def _thresholds(given: Sequence[str]) -> dict[str, float]:
         try:
             found[signal] = float(value)
         except ValueError:
-            from jobs.runtime.errors import ConfigError
-
             raise ConfigError(
                 f"--threshold got {item}; allowed SIGNAL=VALUE; e.g. clip_score=0.28"
             ) from None

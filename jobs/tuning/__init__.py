@@ -1,0 +1,1 @@
+"""What images are scored fastest with on this machine: `sluice models bench`."""
