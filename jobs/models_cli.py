@@ -242,7 +242,7 @@ def bench(
     path = profiles.place(config)
     if path is None:
         raise ConfigError(
-            "scoring.profile got off, so that there is no place for one; allowed auto or a path; "
+            "scoring.profile got null, so that there is no place for one; allowed auto or a path; "
             "--set scoring.profile=auto"
         )
     if path.exists():

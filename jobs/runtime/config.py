@@ -250,7 +250,6 @@ class Ingest(Section):
 
 
 AUTO: Final = "auto"
-OFF: Final = "off"
 
 
 class Scoring(Section):
@@ -261,14 +260,14 @@ class Scoring(Section):
         default=2 * 2**30,  # measured: a TIFF of 89 million floats takes between 1.5 and 2 GiB
         ge=64 * 2**20,
     )
-    # What `sluice models bench` writes: auto = the user's own file; off; or the path of a file.
-    profile: NameOrPath = AUTO
+    # What `sluice models bench` writes: auto = the user's own file; or the path of one; none.
+    profile: NameOrPath | None = AUTO
 
     @field_validator("profile")
     @classmethod
-    def _is_a_place(cls, profile: str) -> str:
-        if profile not in (AUTO, OFF) and "/" not in profile:
-            raise ValueError(f"got {profile}; allowed {AUTO}, {OFF} or the path of a file")
+    def _is_a_place(cls, profile: str | None) -> str | None:
+        if profile not in (AUTO, None) and "/" not in profile:
+            raise ValueError(f"got {profile}; allowed {AUTO}, null or a path, such as ./{profile}")
         return profile
 
 

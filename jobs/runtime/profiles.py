@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs.models.card import Hex
 from jobs.runtime import machine, strict_yaml
-from jobs.runtime.config import AUTO, OFF, Config
+from jobs.runtime.config import AUTO, Config
 from jobs.runtime.errors import ConfigError
 from udfs.image_signals import BATCH_SIZE, DECODERS
 
@@ -149,9 +149,10 @@ class Found:
 
 def place(config: Config) -> Path | None:
     """The file of profiles; null: none is asked for."""
-    if config.scoring.profile == OFF:
+    named = config.scoring.profile
+    if named is None:
         return None
-    return PLACE.expanduser() if config.scoring.profile == AUTO else Path(config.scoring.profile)
+    return PLACE.expanduser() if named == AUTO else Path(named)
 
 
 def here(config: Config, cores: int) -> Machine:
@@ -239,7 +240,7 @@ def read(path: Path) -> tuple[Profile, ...]:
 def _unusable(path: Path, problem: str) -> ConfigError:
     return ConfigError(
         f"profile {path} got {problem}; allowed what `sluice models bench` writes; remove the file "
-        "and measure again, or set scoring.profile to off"
+        "and measure again, or set scoring.profile to null"
     )
 
 

@@ -26,9 +26,10 @@ from jobs.runtime.session import ARROW_ROWS
 from jobs.tuning.search import Crew, Measure, Turn
 from schemas.error_classes import OK
 from udfs.image_signals import ImageSignal, image_signals_udf
-from udfs.isolation import Limits
+from udfs.isolation import Limits, close_warm
 
 _LEAST_BATCHES: Final = 2  # that count in a turn
+_END_S: Final = 1.0  # chosen: one that is in a batch is killed
 _WARM_S: Final = 0.3  # chosen: children are forked and memory is taken in the first batches
 _MIB: Final = 2**20
 # What a process takes beside its networks. Measured, with two decoders and CLIP: 400 MB; and of a
@@ -105,10 +106,12 @@ def crew(work: Pass, wanted: Crew) -> Iterator[Measure]:
         measure(Setting(batch_size=8), _WARM_S)  # not counted
         yield measure
     finally:
-        for child, line in ours:
+        for _, line in ours:
+            line.close()  # they end their nurseries, and themselves
+        for child, _ in ours:
+            child.join(_END_S)
             child.kill()
             child.join()
-            line.close()
 
 
 def _require_memory(work: Pass, wanted: Crew) -> None:
@@ -177,6 +180,7 @@ def _work(line: Connection, work: Pass) -> None:
         try:
             setting, turn_s = line.recv()
         except EOFError:
+            close_warm()
             return
         try:
             line.send(_measured(work, setting, turn_s))

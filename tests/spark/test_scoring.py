@@ -135,6 +135,19 @@ def test_media_are_scored_where_they_lie_as_if_they_were_here(
             assert found[row[0]].phash == alone[number].phash
 
 
+def test_fewer_tasks_at_a_time_score_the_same(spark: SparkSession) -> None:
+    rng = np.random.default_rng(14)
+    contents = [png(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))) for _ in range(30)]
+    images = frame(spark, "media_sha256", "content", contents).repartition(5)
+    operator = image_signals_udf((PHash(), Sharpness()), max_pixels=64)
+    freely = score_images.transform(images, operator)
+    bounded = score_images.transform(images, operator, tasks=2)
+
+    assert freely.rdd.getNumPartitions() == 5
+    assert bounded.rdd.getNumPartitions() == 2
+    assert sorted(bounded.collect()) == sorted(freely.collect())
+
+
 def test_one_corrupt_image_among_a_thousand_costs_one_row(spark: SparkSession) -> None:
     rng = np.random.default_rng(12)
     noise = rng.integers(0, 256, (1000, 8, 8, 3), np.uint8)
