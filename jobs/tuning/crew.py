@@ -32,8 +32,8 @@ _LEAST_BATCHES: Final = 2  # that count in a turn
 _END_S: Final = 1.0  # chosen: one that is in a batch is killed
 _WARM_S: Final = 0.3  # chosen: children are forked and memory is taken in the first batches
 _MIB: Final = 2**20
-# What a process takes beside its networks. Measured, with two decoders and CLIP: 400 MB; and of a
-# network its weights twice: as they are read, and as they are laid out to be multiplied.
+# What a process takes with its children. Measured: 200 MB with demo-clip, 450 MB with all default
+# signals. And of larger networks, chosen: their weights as they are read and as they are laid out.
 _PROCESS_BYTES: Final = 400 * _MIB
 _COPIES: Final = 2
 

@@ -16,21 +16,22 @@ from jobs.runtime.errors import ModelProblem
 from jobs.runtime.profiles import MAX_BATCH, Setting
 from udfs.image_signals import BATCH_SIZE, DECODERS
 
-# Settings whose ratios are no further apart are equal. Measured: medians of three turns of a second
-# of one setting, against the same setting, on two cores: see the test bench of this file.
+# Settings whose ratios are no further apart are equal. Chosen: by so much a stage with a full-size
+# network may be slower than a bare loop and count as its equal.
 NOISE: Final = 0.03
 ROUNDS: Final = 3  # chosen: the fewest of which a median forgets one outlier
 _MOST_ROUNDS: Final = 5  # chosen: what differs less than the median of five shows is as good
 # By which part of the best a setting may stay behind after the first round, the second, and so on.
+# Chosen: a turn of a second is off by more than the median of some.
 _BEHIND: Final = (0.2, 0.1, 2 * NOISE)
 _KEPT: Final = (8, 6, 4)  # chosen: so that rounds after the first are short
-_VARIED: Final = 3  # the best so many are tried with other numbers of decoders
+_VARIED: Final = 3  # chosen: the best so many are tried with other numbers of decoders
 _FIRST_SHARE: Final = 0.5  # chosen: of the time, for looking at all once
 _TURN_S: Final = (0.5, 2.0)  # chosen: a hundred images of a small network, at least; at most
 _BATCHES: Final = 3  # of a turn at least: one that does not count, and two that do
-_LONGEST_SHARE: Final = 1 / 12  # of the time, of one turn: else nothing else is had of it
+_LONGEST_SHARE: Final = 1 / 12  # chosen: of the time, of one turn; ten others must be had of it
 _CPU_BATCH: Final = 64  # chosen: on a CPU networks gain nothing beyond; on a GPU they may
-_GPU_BATCH: Final = 256
+_GPU_BATCH: Final = 256  # chosen: crops of 224 px as float32 are 150 MB then
 _GPU_PROCESSES: Final = 8  # chosen: each has its own copy of the networks on the device
 
 

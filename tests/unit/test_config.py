@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from jobs.dedup import schemes
-from jobs.runtime import config
+from jobs.runtime import config, strict_yaml
 from jobs.runtime.errors import ConfigError
 from jobs.sources.formats import FORMATS
 from udfs import crop_match
@@ -267,3 +267,9 @@ def test_crops_are_looked_for_only_where_segments_are_measured(load, refusal):
     assert loaded.dedup.kinds == ("exact_media", "crop")
     assert loaded.dedup.least_similarity("crop") == 1 - 4 / 64
     assert "dedup.crop.radius" in refusal(SMALLEST, "dedup.crop.radius=11")
+
+
+@pytest.mark.parametrize("text", ["a: 2026-13-45", "? [a]\n: b", "!!int x", "[" * 600])
+def test_what_yaml_itself_stumbles_over_is_one_line(text) -> None:
+    with pytest.raises(ConfigError, match="got text that is no usable YAML"):
+        strict_yaml.parse(text, origin="it")

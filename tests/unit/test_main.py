@@ -31,6 +31,7 @@ runner = CliRunner()
         ["recipe", "diff"],
         ["report"],
         ["models", "check"],
+        ["models", "bench"],
         ["duplicates", "show"],
         ["duplicates", "list"],
         ["duplicates", "rebuild"],

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs import score_images
-from jobs.runtime import machine, models, profiles
-from jobs.runtime.config import Config, Dump, Scoring, Spark
+from jobs.runtime import machine, models, profiles, signals
+from jobs.runtime.config import Config, Dump, Models, Scoring, Spark
 from jobs.runtime.errors import ConfigError
 from jobs.runtime.profiles import Figures, Found, Machine, Profile, Setting
 from jobs.tuning import pictures
@@ -330,3 +330,9 @@ def test_every_profile_gives_the_same_scores(path, setting) -> None:
     assert tuned.note is not None
     assert rows[0] == rows[1]
     assert all(row["status"] == "ok" and row["nsfw_score"] is not None for row in rows[0])
+
+
+def test_networks_on_pixels_are_all_known() -> None:
+    tasks = Models.model_fields.keys() & signals.IMAGE.keys()
+
+    assert tasks == signals.NETWORKS.keys()
