@@ -622,8 +622,8 @@ def _show_plan(config: Config) -> None:
             soft_wrap=True,
         )
     _show_signal_sets(scoring)
-    profile = scoring.images.note or "none; `sluice models bench` measures what is fastest here"
-    out.print(f"profile: {escape(profile)}", soft_wrap=True)
+    note = "no profile; `sluice models bench` measures how images are scored fastest here"
+    out.print(escape(scoring.images.note or note), soft_wrap=True)
     videos = score_videos.side(config).signal_set
     out.print(f"video signal set {videos}: clips by {config.video.cut_by}")
     for card in scoring.cards:
