@@ -12,10 +12,11 @@ from jobs.fetch.body import LARGE_BYTES
 from jobs.fetch.client import LARGE_AT_A_TIME
 from jobs.memory import Bytes, Children, Network, Task
 from jobs.models.card import HEAD_COLUMNS, Card
-from jobs.runtime import cards, machine
+from jobs.runtime import cards, machine, models, profiles
 from jobs.runtime.config import Config
 from jobs.runtime.errors import ConfigError
 from jobs.runtime.place import Place, place
+from jobs.runtime.profiles import Setting
 from jobs.runtime.session import ARROW_BYTES, sizes
 from jobs.runtime.signals import Shelf
 from udfs import classifier, faces, image_signals, nsfw, text_area, text_signals, token_batches
@@ -32,6 +33,7 @@ _FRAME_PIXELS: Final = 1280 * 720
 _PICTURE_BYTES: Final = 9
 _FRAME_BYTES: Final = 54
 _FLOAT_BYTES: Final = 4
+_USUAL: Final = Setting()
 _OF_VIDEOS: Final = ("speech", "shots")
 
 
@@ -69,12 +71,13 @@ class Planned:
         return memory.of_machine(self.task, tasks, at.heap_bytes, has_driver=at.has_driver)
 
 
-def stages(config: Config, *, provider: str) -> tuple[Planned, ...]:
+def stages(config: Config, *, provider: str, setting: Setting = _USUAL) -> tuple[Planned, ...]:
     """Every stage that will run, in order.
 
     Args:
         config: names signals, models and limits.
         provider: of networks that a worker opens; those in children run on the CPU.
+        setting: what images are scored with.
 
     Raises:
         ModelProblem: a model is missing or not what its card says.
@@ -82,9 +85,12 @@ def stages(config: Config, *, provider: str) -> tuple[Planned, ...]:
     """
     shelf = Shelf(config, None)
     is_on_gpu = provider != CPU
-    of_images = _models(config, shelf, config.signals.image, "image", is_on_gpu=is_on_gpu)
-    of_texts = _models(config, shelf, config.signals.text, "text", is_on_gpu=is_on_gpu)
-    models = {
+    asked, batch = config.signals, setting.batch_size
+    of_images = _models(config, shelf, asked.image, "image", batch, is_on_gpu=is_on_gpu)
+    of_texts = _models(
+        config, shelf, asked.text, "text", text_signals.BATCH_SIZE, is_on_gpu=is_on_gpu
+    )
+    own_of = {
         score_videos.NAME: _models(config, shelf, _OF_VIDEOS),
         score_images.NAME: of_images,
         score_images.OF_KEYFRAMES: of_images,
@@ -96,8 +102,8 @@ def stages(config: Config, *, provider: str) -> tuple[Planned, ...]:
     warm: dict[Children, None] = {}
     found = []
     for name in cycle.will_run(config):
-        own = models.get(name, ())
-        children = _children(name, config, own)
+        own = own_of.get(name, ())
+        children = _children(name, config, own, setting.decoders)
         warm |= dict.fromkeys(children)
         if name == score_videos.NAME:  # its networks run in the children
             found.append(Planned(name, own, CPU, _task(name, config, opened, warm)))
@@ -127,7 +133,9 @@ def _in_flight(name: str, config: Config) -> int:
     return batches
 
 
-def _children(name: str, config: Config, models: Iterable[Model]) -> tuple[Children, ...]:
+def _children(
+    name: str, config: Config, models: Iterable[Model], decoders: int
+) -> tuple[Children, ...]:
     if name == score_videos.NAME:
         pixels = min(config.video.max_pixels, _FRAME_PIXELS)
         networks = tuple(model.network for model in models)
@@ -135,7 +143,7 @@ def _children(name: str, config: Config, models: Iterable[Model]) -> tuple[Child
     if name == score_images.NAME:
         pixels = min(config.ingest.max_pixels, _PICTURE_PIXELS)
         limit = config.scoring.memory_bytes
-        return (Children(image_signals.DECODERS, _PICTURE_BYTES * pixels, limit),)
+        return (Children(decoders, _PICTURE_BYTES * pixels, limit),)
     return ()
 
 
@@ -144,6 +152,7 @@ def _models(
     shelf: Shelf,
     asked: Collection[str],
     of_clip: str = "",
+    batch_size: int = 1,
     *,
     is_on_gpu: bool = False,
 ) -> tuple[Model, ...]:
@@ -154,25 +163,24 @@ def _models(
             card, folder = shelf.card(task)
             role = of_clip if task == "clip" else "model"
             size = Path(cards.local_path(card.file(role), folder)).stat().st_size
-            input_bytes = _FLOAT_BYTES * _input_values(role, card)
+            input_bytes = _FLOAT_BYTES * _input_values(role, card, batch_size)
             found.append(Model(card.name, Network(size, input_bytes, is_on_gpu)))
     return tuple(found)
 
 
-def _input_values(role: str, card: Card) -> int:
+def _input_values(role: str, card: Card, batch_size: int) -> int:
     """Numbers in the tensor of one batch; of texts a vector a token, as long as the embedding."""
     picture = 3 * card.preprocessing.size_px**2
-    pictures = image_signals.BATCH_SIZE * picture
     text = card.tokenizer.context_length * (card.dimension or 1)
     by_task = {
-        "clip": pictures if role == "image" else text_signals.BATCH_SIZE * text,
+        "clip": batch_size * (picture if role == "image" else text),
         "nsfw": nsfw.AT_ONCE * picture,
         "watermark": classifier.AT_ONCE * picture,
         "text_area": 3 * text_area.LONGEST_PX**2,  # a picture at a time
         "faces": 3 * faces.LONGEST_PX**2,
         "sentence": token_batches.AT_ONCE * text,
         "toxicity": token_batches.AT_ONCE * text,
-        **dict.fromkeys(HEAD_COLUMNS, image_signals.BATCH_SIZE * (card.dimension or 1)),
+        **dict.fromkeys(HEAD_COLUMNS, batch_size * (card.dimension or 1)),
     }
     return by_task.get(card.task, 0)  # of sound and small frames it is next to nothing
 
@@ -185,12 +193,15 @@ def resolved(config: Config) -> tuple[tuple[Planned, ...], Place]:
         ConfigError: a size or a number among Spark's settings is none.
     """
     at = place(sizes(config), machine.here())
-    asked = Shelf(config, None).placement
+    shelf = Shelf(config, None)
+    asked = shelf.placement
     if at.has_driver:
         provider = asked.provider()
     else:
         provider = CUDA if at.has_gpu and asked.device != "cpu" else CPU
-    return stages(config, provider=provider), at
+    networks = models.networks(config.signals.image, shelf)
+    found = profiles.find(config, networks, sizes(config)["spark.master"])
+    return stages(config, provider=provider, setting=found.setting or _USUAL), at
 
 
 def refusal(planned: Sequence[Planned], at: Place) -> str | None:

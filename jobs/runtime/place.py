@@ -53,10 +53,9 @@ def place(settings: Mapping[str, str], here: Machine) -> Place:
         ConfigError: a number or a size is none.
     """
     master = settings["spark.master"]
-    local = _LOCAL.fullmatch(master)
-    if local is None:
+    cores = slots(master, here)
+    if cores is None:
         return _executor(settings, master)
-    cores = here.cores if local[1] == "*" else int(local[1] or 1)
     tasks = _at_a_time(settings, cores)
     return Place(
         name=f"this machine, {tasks} at a time ({master})",
@@ -66,6 +65,23 @@ def place(settings: Mapping[str, str], here: Machine) -> Place:
         room_bytes=here.memory_bytes,
         remedy="set spark.master to fewer cores, e.g. local[1]",
     )
+
+
+def slots(master: str, here: Machine) -> int | None:
+    """Cores that Spark's tasks have on the driver's machine; null: its workers are on others.
+
+    Args:
+        master: Spark's, such as `local[4]`.
+        here: the machine that the driver is on.
+
+    >>> here = Machine(cores=8, memory_bytes=1 << 30)
+    >>> [slots(master, here) for master in ("local[4,2]", "local", "local[*]", "yarn")]
+    [4, 1, 8, None]
+    """
+    local = _LOCAL.fullmatch(master)
+    if local is None:
+        return None
+    return here.cores if local[1] == "*" else int(local[1] or 1)
 
 
 def _executor(settings: Mapping[str, str], master: str) -> Place:

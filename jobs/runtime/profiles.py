@@ -19,12 +19,13 @@ from jobs.models.card import Hex
 from jobs.runtime import machine, strict_yaml
 from jobs.runtime.config import AUTO, Config
 from jobs.runtime.errors import ConfigError
+from jobs.runtime.place import slots
 from udfs.image_signals import BATCH_SIZE, DECODERS
+from udfs.onnx_session import CUDA
 
 PLACE: Final = Path("~/.cache/sluice/profiles.yaml")  # XDG Base Directory: can be measured again
 _MAX_BYTES: Final = 2**20  # chosen: a thousand profiles
 _HEADER: Final = "# Written by `sluice models bench`: what images are scored fastest with.\n"
-_CUDA: Final = "CUDAExecutionProvider"
 MAX_BATCH: Final = 1024  # chosen: crops of 224 px as float32 are 600 MB then
 _MOST: Final = 1024  # chosen: threads, processes and decoders of the largest machines
 
@@ -164,7 +165,7 @@ def here(config: Config, cores: int) -> Machine:
     """
     import onnxruntime as ort  # a run without profiles need not load it
 
-    may = config.models.device != "cpu" and _CUDA in ort.get_available_providers()
+    may = config.models.device != "cpu" and CUDA in ort.get_available_providers()
     return Machine(cpu=machine.cpu(), cores=cores, gpu=machine.gpu() if may else None)
 
 
@@ -186,7 +187,7 @@ def find(config: Config, networks: Mapping[str, str], master: str) -> Found:
         is_missed = config.scoring.profile != AUTO
         return Found(said=f"no profile: {path} is not there yet" if is_missed else None)
     known = read(path)
-    cores = machine.slots(master)
+    cores = slots(master, machine.here())
     if cores is None:
         return Found(said=f"profiles in {path} are left aside: the workers are on other machines")
     wanted = here(config, cores)

@@ -12,7 +12,7 @@ from typing import Final
 import onnxruntime as ort
 
 from jobs.models import network
-from jobs.runtime import cards, machine, model_places, models, profiles, signals
+from jobs.runtime import cards, machine, model_places, models, place, profiles, signals
 from jobs.runtime.config import Config
 from jobs.runtime.errors import ConfigError, ModelProblem
 from jobs.runtime.profiles import Figures, Profile, Setting
@@ -123,8 +123,9 @@ def run(
             f"signals.image got {', '.join(names)}, of which none runs a network; allowed one of "
             f"{', '.join(signals.NETWORKS)}; there is nothing to tune"
         )
-    slots = machine.slots(config.spark.master)
-    where = profiles.here(config, slots or machine.cores())
+    this = machine.here()
+    slots = place.slots(config.spark.master, this)
+    where = profiles.here(config, slots or this.cores)
     contents = pictures.in_folder(images) if images is not None else pictures.rendered()
     paths = {
         task: Path(shelf.network(task, role).locate())

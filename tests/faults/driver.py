@@ -100,7 +100,9 @@ def inside_the_operator(stage: ModuleType, strike: Strike) -> Point:
 
     def install(_: Strike) -> None:  # the worker strikes
         real = stage.transform
-        stage.transform = lambda rows, score: real(rows, _deadly(score, strike))  # type: ignore[attr-defined]
+        stage.transform = lambda rows, score, *given, **named: real(  # type: ignore[attr-defined]
+            rows, _deadly(score, strike), *given, **named
+        )
 
     return install
 

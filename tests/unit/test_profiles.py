@@ -216,26 +216,6 @@ def test_a_place_is_auto_null_or_a_path() -> None:
         Scoring(profile="on")
 
 
-@pytest.mark.parametrize(
-    ("quota", "usable", "cores"),
-    [("max 100000\n", 8, 8), ("150000 100000\n", 8, 2), ("50000 100000", 8, 1), ("", 3, 3)],
-)
-def test_cores_are_those_that_may_be_used(monkeypatch, tmp_path, quota, usable, cores) -> None:
-    (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(machine, "_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(usable)))
-
-    assert machine.cores() == cores
-    assert machine.slots("local[*]") == machine.slots("local[*,3]") == cores
-
-
-@pytest.mark.parametrize(
-    ("master", "slots"), [("local[3,2]", 3), ("local-cluster[2,1,1024]", None), ("yarn", None)]
-)
-def test_slots_are_those_of_this_machine(master, slots) -> None:
-    assert machine.slots(master) == slots
-
-
 @pytest.fixture
 def tuned(path) -> Config:
     """The default signals, under a profile of this machine."""
