@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from jobs import __main__ as main
 from jobs.__main__ import _cell, _chosen, _seconds, app
 from jobs.runtime import session
 from jobs.runtime.errors import ConfigError
@@ -88,11 +90,13 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_plan_says_where_what_runs_in_how_much_memory(config: Path) -> None:
+def test_a_plan_says_where_what_runs_in_how_much_memory(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "out", Console(width=200))
     asked = [str(config), "--set", "spark.master=local[3]"]
     planned, dry = (
-        runner.invoke(app, command, env={"COLUMNS": "200"})
-        for command in (["plan", *asked], ["run", "--dry-run", *asked])
+        runner.invoke(app, command) for command in (["plan", *asked], ["run", "--dry-run", *asked])
     )
 
     assert (planned.exit_code, planned.output) == (0, dry.output)

@@ -274,7 +274,7 @@ def test_nothing_is_logged_by_looking(tuned, caplog) -> None:
 def test_the_stage_says_by_which_profile_and_runs_no_more_tasks(tuned, monkeypatch, caplog) -> None:
     asked = []
     monkeypatch.setattr(score_images, "transform", lambda *_, tasks: asked.append(tasks))
-    monkeypatch.setattr(score_images, "score_once", lambda *given: given[-1](None, None))
+    monkeypatch.setattr(score_images, "score_once", lambda *given: given[-1](None, None, None))
     batch = SimpleNamespace(stage="score_images")
 
     for of in (tuned, config(None)):
