@@ -14,10 +14,10 @@ count = $$(cat $(1) | grep -c '==')
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-openclipart test check bench bench-fetch bench-hosts bench-ingest \
 	bench-memory bench-minhash bench-growth bench-phash bench-semantic bench-components bench-clip-hashes \
-	bench-shots bench-gpu faults fuzz test-train test-export minilm profanity transnetv2 package lock clean
+	bench-shots bench-scoring-memory bench-gpu faults fuzz test-train test-export minilm profanity transnetv2 package lock clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.core ## put the locked environment and the sluice command into .venv
 
@@ -69,6 +69,9 @@ bench-clip-hashes: .venv/.dev ## find copies among 2,000 rendered clips, as JSON
 
 bench-shots: .venv/.dev ## measure the search for shots on rendered videos, as JSON
 	@$(BIN)/python tests/bench/bench_shots.py
+
+bench-scoring-memory: .venv/.dev ## score 200,000 images, one of 200 megapixels, memory over time as JSON
+	@$(BIN)/python -m tests.bench.bench_scoring_memory
 
 bench-gpu: .venv/.dev ## measure scoring on a GPU against a bare loop and the decode limit, as JSON
 	@$(BIN)/python -m tests.bench.bench_gpu

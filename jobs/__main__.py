@@ -506,6 +506,45 @@ def recipe_diff(
     out.print(f"{moved.count()} samples move; `sluice run --set …` applies it, no model runs")
 
 
+@recipe_app.command("calibrate")
+@_command
+def recipe_calibrate(
+    signal: Annotated[str, typer.Argument(help="numeric, of pairs")] = "clip_score",
+    keep: Annotated[float, typer.Option(help="share of each language that stays")] = 0.1,
+    levels: Annotated[int, typer.Option(help="of alignment, of as many rows each")] = 8,
+    least_rows: Annotated[
+        int, typer.Option(help="of a language that has a bound of its own", min=1)
+    ] = 1000,
+    config_option: ConfigOption = None,
+    overrides: SetOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show from which value on each language keeps a share, as overrides of the recipe."""
+    planned = _plan(_config(config_option, overrides), verbose=verbose)
+    _require_tables(planned)
+    import yaml
+
+    from jobs import calibrate, curate
+    from jobs.runtime import strict_yaml
+
+    numbers = planned.pairs.vocabulary.numbers
+    if signal not in numbers:
+        raise ConfigError(strict_yaml.unknown("signal", signal, numbers))
+    candidates = curate.all_candidates(planned.warehouse, planned.pairs)
+    candidates = candidates.select("language", signal).localCheckpoint()
+    groups = calibrate.bounds(candidates, signal, keep, least_rows)
+    shown = [[g.language or "others", g.rows, f">= {g.least:.6g}"] for g in groups]
+    out.print(_table(["language", "rows", f"{signal} of the best {keep:.4g}"], shown))
+    rises = ", ".join(f"{edge:.6g}" for edge in calibrate.edges(candidates, signal, levels))
+    out.print(f"{levels} levels of as many rows each begin at: the least, {rises}")
+    rules = [r.name for r in planned.recipe.rules if r.signal == signal and r.min is not None]
+    for rule in rules:
+        asked = {"recipe": {"overrides": calibrate.overrides(rule, groups)}}
+        out.print(yaml.safe_dump(asked, sort_keys=False).rstrip(), markup=False)
+    if not rules:
+        out.print(f"no rule of the recipe {planned.recipe.name} has a min of {signal}")
+
+
 @app.command()
 @_command
 def report(

@@ -7,9 +7,10 @@ so nothing that a file says is ever parsed as SQL.
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import chain
 from operator import or_
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, NamedTuple, Self
@@ -45,15 +46,18 @@ CARD: Final = "card"  # in place of a number: the threshold on the card of the s
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,}$")]  # as lid.176 names them, and nolang
+Bound = Literal["min", "above", "max", "below"]
 
 
 class Rule(BaseModel):
     """What one signal of a pair must satisfy; a sample that does not carries the rule's reason.
 
     A number is kept inside its bounds (``min`` and ``max`` include them, ``above`` and ``below``
-    do not); a language, unless the identifier is sure of one that is not listed; a duplicate never,
-    or with ``below`` only where its similarity to a better one is less: a stricter threshold than
-    the search's own. A signal that is null or NaN is judged by ``missing`` alone.
+    do not), in place of which a text's language may have others (``of_language``); a language,
+    unless the identifier is sure of one that is not listed; a duplicate never, or with ``below``
+    only where its similarity to a better one is less: a stricter threshold than the search's own.
+    A signal that is null or NaN is judged by ``missing`` alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +72,7 @@ class Rule(BaseModel):
     below: Number | None = None
     one_of: tuple[str, ...] = ()
     min_confidence: Annotated[Number, Field(ge=0, le=1)] | None = None
+    of_language: dict[Language, dict[Bound, Number]] | None = None
     missing: Literal["reject", "pass"] = "reject"  # what was not measured is not known to be good
     source: str = Field(min_length=1)
 
@@ -78,16 +83,26 @@ class Rule(BaseModel):
         return {bound: limit for bound, limit in values.items() if limit is not None}
 
     @property
+    def languages(self) -> tuple[str, ...]:
+        """Those of which texts have bounds of their own."""
+        return tuple(self.of_language or ())
+
+    def limits_in(self, language: str) -> dict[str, float]:
+        """The numeric bounds for texts of a language, by field."""
+        return self.limits | dict((self.of_language or {}).get(language, {}))
+
+    @property
     def threshold(self) -> str:
-        """What the rule asks, as a reason shows it.
+        """What the rule asks, for people.
 
         >>> Rule(name="a", reason="a", signal="aspect_ratio", max=3, source="-").threshold
         '<= 3'
         """
         if self.signal in self.vocabulary.numbers:
-            return " and ".join(
-                f"{BOUNDS[bound]} {self.limits[bound]:.6g}" for bound in self.limits
-            )
+            others = [
+                f"{language} {_asked(self.limits_in(language))}" for language in self.languages
+            ]
+            return "; ".join([_asked(self.limits), *others])
         if self.signal == LANGUAGE:
             return f"{', '.join(self.one_of)} or less than {self.min_confidence} sure"
         if self.below is not None:
@@ -114,8 +129,23 @@ class Rule(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _languages_change_what_is_there(self) -> Self:
+        if self.of_language is None:
+            return self
+        if not self.vocabulary.has_language:
+            raise ValueError("got of_language; allowed for pairs, whose texts have a language")
+        for language, bounds in self.of_language.items():
+            if not bounds or not bounds.keys() <= self.limits.keys():
+                raise ValueError(
+                    f"got of_language.{language} with bounds {', '.join(bounds) or 'none'}; allowed"
+                    f" one or more of the rule's own: {', '.join(self.limits) or 'it has none'}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _limits_lie_on_the_scale(self) -> Self:
-        for bound, limit in self.limits.items():
+        of_languages = (self.limits_in(language).items() for language in self.languages)
+        for bound, limit in chain(self.limits.items(), *of_languages):
             scale = self.vocabulary.numbers.get(self.signal, SHARE)
             if not scale.low <= limit <= scale.high:
                 raise ValueError(
@@ -213,6 +243,8 @@ def required_signals(recipe: Recipe) -> tuple[str, ...]:
     signals = [rule.signal for rule in recipe.rules]
     if LANGUAGE in signals:
         signals.append(CONFIDENCE)
+    if any(rule.of_language for rule in recipe.rules):
+        signals.append(LANGUAGE)
     return tuple(dict.fromkeys(signals))
 
 
@@ -341,7 +373,7 @@ def _reason(rule: Rule) -> Column:
         "rule": F.lit(rule.name),
         "signal": F.lit(rule.signal),
         "value": F.when(~signal.is_missing, signal.text),
-        "threshold": F.lit(rule.threshold),
+        "threshold": signal.threshold,
     }
     reason = F.struct(*[fields[name].alias(name) for name in decisions.REASON.names])
     is_rejected = F.when(signal.is_missing, F.lit(rule.missing == "reject")).otherwise(
@@ -356,6 +388,7 @@ class _Signal(NamedTuple):
     is_missing: Column  # never null
     is_outside: Column  # what the rule refuses, where the signal is not missing
     text: Column  # the value as a reason shows it
+    threshold: Column  # what the rule asked of the row, likewise
 
 
 def _signal(rule: Rule) -> _Signal:
@@ -372,12 +405,29 @@ def _number(rule: Rule) -> _Signal:
         "max": number.__gt__,
         "below": number.__ge__,
     }
+
+    def is_outside(limits: Mapping[str, float]) -> Column:
+        return reduce(or_, [refused[bound](limit) for bound, limit in limits.items()])
+
     pattern = "%.0f" if rule.vocabulary.numbers[rule.signal].is_whole else "%.6g"
     return _Signal(
         is_missing=_is_null_or_nan(number),
-        is_outside=reduce(or_, [refused[bound](limit) for bound, limit in rule.limits.items()]),
+        is_outside=_of_its_language(rule, is_outside),
         text=F.format_string(pattern, number),
+        threshold=_of_its_language(rule, lambda limits: F.lit(_asked(limits))),
     )
+
+
+def _of_its_language(rule: Rule, of: Callable[[Mapping[str, float]], Column]) -> Column:
+    """What follows from the bounds for a row's language; without such, from the rule's own."""
+    found = of(rule.limits)
+    for language in rule.languages:
+        found = F.when(F.col(LANGUAGE) == language, of(rule.limits_in(language))).otherwise(found)
+    return found
+
+
+def _asked(limits: Mapping[str, float]) -> str:
+    return " and ".join(f"{BOUNDS[bound]} {limits[bound]:.6g}" for bound in limits)
 
 
 def _language(rule: Rule) -> _Signal:
@@ -386,6 +436,7 @@ def _language(rule: Rule) -> _Signal:
         is_missing=language.isNull() | _is_null_or_nan(confidence),
         is_outside=(confidence >= F.lit(rule.min_confidence)) & ~language.isin(*rule.one_of),
         text=F.format_string("%s %.6g", language, confidence),
+        threshold=F.lit(rule.threshold),
     )
 
 
@@ -399,6 +450,7 @@ def _duplicate(rule: Rule) -> _Signal:
         is_missing=verdict["is_duplicate"].isNull(),
         is_outside=is_outside,
         text=verdict["representative_id"],
+        threshold=F.lit(rule.threshold),
     )
 
 

@@ -29,7 +29,7 @@ from typing import Any, Final, NoReturn
 from udfs.image_codec import said
 from udfs.refused import Refused
 
-_BOOT: Final = (
+BOOT: Final = (
     "import sys; sys.path[:] = sys.argv[1:]; from udfs import isolation; isolation.nurse()"
 )
 _ONE_THREAD: Final = {  # a fork copies one thread; OpenBLAS would start others while it loads
@@ -100,7 +100,7 @@ class Isolated:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._nursery = subprocess.Popen(  # closes all other descriptors
-                [sys.executable, "-c", _BOOT, *sys.path],
+                [sys.executable, "-c", BOOT, *sys.path],
                 stdin=theirs.fileno(),
                 stdout=2,  # Spark may read our stdout
                 env=os.environ | _ONE_THREAD,

@@ -209,12 +209,15 @@ def number(value: object) -> str:
 
 def thresholds(recipe: Recipe, signal: str) -> dict[str, float]:
     """What a recipe asks of a score: a label for each bound -> the bound."""
-    return {
-        f"kept: {BOUNDS[bound]} {limit:.4g}": limit
-        for rule in recipe.rules
-        if rule.signal == signal
-        for bound, limit in rule.limits.items()
-    }
+    asked = [rule for rule in recipe.rules if rule.signal == signal]
+    of_all = [("", bound, limit) for rule in asked for bound, limit in rule.limits.items()]
+    of_one = [
+        (f"{language} ", bound, limit)
+        for rule in asked
+        for language, limits in (rule.of_language or {}).items()
+        for bound, limit in limits.items()
+    ]
+    return {f"{of}kept: {BOUNDS[bound]} {n:.4g}": n for of, bound, n in (*of_all, *of_one)}
 
 
 def figures(answers: Mapping[str, Answer], recipe: Recipe) -> dict[str, str]:

@@ -7,11 +7,14 @@ from typing import Final
 
 import psutil
 
+from udfs import isolation
+
 PYTHON_DRIVER: Final = "python_driver"
 DRIVER_JVM: Final = "driver_jvm"
 EXECUTOR_JVMS: Final = "executor_jvms"
 PYTHON_WORKERS: Final = "python_workers"
 CLUSTER_JVMS: Final = "cluster_jvms"  # a standalone master and its workers
+DECODERS: Final = "decoders"  # children of workers, and what they are forked from
 OTHER: Final = "other"  # scripts that start one of them
 _MARKS: Final = {
     "org.apache.spark.executor.CoarseGrainedExecutorBackend": EXECUTOR_JVMS,
@@ -20,6 +23,7 @@ _MARKS: Final = {
     "org.apache.spark.deploy.worker.Worker": CLUSTER_JVMS,
     "pyspark.daemon": PYTHON_WORKERS,
     "jobs.runtime.worker_daemon": PYTHON_WORKERS,
+    isolation.BOOT: DECODERS,
 }
 
 

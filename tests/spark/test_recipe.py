@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import yaml
 
-from jobs import recipe
+from jobs import calibrate, recipe
+from jobs.runtime.errors import ConfigError, NotFound
 from schemas import decisions
 
 VERDICT = "struct<is_duplicate: boolean, representative_id: string, similarity: float>"
@@ -156,6 +158,68 @@ def test_each_bound_keeps_what_it_says(spark, written):
         ["more", "less"],
         ["at_most", "less", "between"],
     ]
+
+
+def test_bounds_may_differ_by_language(spark, written):
+    # LAION-5B's: 0.28 for English, 0.26 for others.
+    policy = written(
+        alignment={
+            "signal": "clip_score",
+            "min": 0.26,
+            "max": 0.9,
+            "of_language": {"en": {"min": 0.28}, "nolang": {"min": 0.3, "max": 0.8}},
+        }
+    )
+    spoken = [("en", 0.27), ("en", 0.28), ("fr", 0.27), ("fr", 0.25), ("nolang", 0.85), (None, 0.2)]
+    changes = [{"language": language, "clip_score": score} for language, score in spoken]
+
+    judged = reasons(spark, policy, [*changes, {"language": None, "clip_score": 0.27}])
+
+    assert [[reason.threshold for reason in row] for row in judged] == [
+        [">= 0.28 and <= 0.9"],
+        [],
+        [],
+        [">= 0.26 and <= 0.9"],
+        [">= 0.3 and <= 0.8"],
+        [">= 0.26 and <= 0.9"],
+        [],
+    ]
+
+
+def test_each_language_keeps_its_share(spark):
+    rng = np.random.default_rng()
+    drawn = {"en": rng.random(3000), "fr": rng.random(2000) - 0.5, "sw": rng.random(7), None: [0.5]}
+    rows = [(of, float(score)) for of, scores in drawn.items() for score in scores]
+    rows += [("en", None), ("fr", math.nan)]
+    table = spark.createDataFrame(rows, "language string, score double")
+
+    groups = calibrate.bounds(table, "score", keep=0.1, least_rows=1000)
+
+    assert [(g.language, g.rows) for g in groups] == [("en", 3000), ("fr", 2000), (None, 8)]
+    for group in groups[:2]:
+        kept = sum(score >= group.least for score in drawn[group.language])
+        assert 0 <= kept - 0.1 * group.rows <= 1
+    edges = calibrate.edges(table, "score", levels=8)
+    levels = [sum(score >= edge for edge in edges) for _, score in rows[:-2]]
+    counted = np.bincount(levels)
+    assert list(edges) == sorted(edges)
+    assert len(counted) == 8
+    assert counted.max() - counted.min() <= 2
+
+    with pytest.raises(ConfigError, match="--keep got 0; allowed above 0 to 1"):
+        calibrate.bounds(table, "score", keep=0)
+    with pytest.raises(ConfigError, match="--levels got 1; allowed 2 or more"):
+        calibrate.edges(table, "score", levels=1)
+    with pytest.raises(NotFound, match="no row has a score"):
+        calibrate.bounds(table.where("score IS NULL"), "score")
+
+
+def test_what_is_calibrated_is_what_a_recipe_asks():
+    groups = [calibrate.Group("en", 9000, 0.28), calibrate.Group("fr", 2000, 0.25)]
+    asked = calibrate.overrides("alignment", groups)
+    found = recipe.load("default", overrides=asked, thresholds={"clip_score": 0.21})
+    (rule,) = (rule for rule in found.rules if rule.name == "alignment")
+    assert rule.threshold == ">= 0.28; en >= 0.28; fr >= 0.25"
 
 
 def test_a_missing_value_passes_only_where_the_recipe_says_so(spark, written):

@@ -31,6 +31,7 @@ runner = CliRunner()
         ["sql"],
         ["why"],
         ["recipe", "diff"],
+        ["recipe", "calibrate"],
         ["report"],
         ["models", "check"],
         ["models", "bench"],

@@ -45,6 +45,38 @@ def test_the_default_recipe_is_the_published_policy():
     ]
 
 
+def test_bounds_of_languages_are_part_of_the_policy(load):
+    plain, other = load(dark=RULE), load(dark=RULE | {"of_language": {"fr": {"min": 5.0}}})
+
+    assert plain.version != other.version
+    assert rules(other)["dark"].threshold == ">= 10; fr >= 5"
+    assert recipe.required_signals(plain) == ("sharpness",)
+    assert recipe.required_signals(other) == ("sharpness", "language")
+    assert default(alignment={"of_language": None}).version == default().version
+
+
+@pytest.mark.parametrize(
+    ("of_language", "said"),
+    [
+        ({"fr": {"max": 5.0}}, "of_language.fr with bounds max; allowed one or more .* own: min"),
+        ({"fr": {}}, "of_language.fr with bounds none"),
+        ({"fr": {"min": -1.0}}, "got min -1 on signal sharpness; allowed 0 to inf"),
+        ({"French": {"min": 5.0}}, "of_language.French"),
+        ({"fr": {"least": 5.0}}, "of_language.fr.least"),
+        ({"fr": {"min": "card"}}, "of_language.fr.min"),
+    ],
+)
+def test_bounds_of_languages_replace_the_rules_own(load, of_language, said):
+    with pytest.raises(ConfigError, match=said):
+        load(dark=RULE | {"of_language": of_language})
+
+
+def test_clips_have_no_language():
+    rule = {"motion": {"of_language": {"fr": {"max": 0.5}}}}
+    with pytest.raises(ConfigError, match="allowed for pairs, whose texts have a language"):
+        recipe.load("clips_all", overrides=rule, thresholds={})
+
+
 def test_a_missing_signal_rejects_in_every_default_rule():
     assert {rule.missing for rule in default().rules} == {"reject"}
 
