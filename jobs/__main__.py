@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from functools import wraps
 from itertools import groupby
@@ -234,10 +234,12 @@ def stage(
     verbose: VerboseOption = False,
 ) -> None:
     """Run one stage over what it has not seen."""
-    planned = _plan(_config(config or config_option, overrides), verbose=verbose)
     from jobs import cycle
 
-    cycle.run_alone(planned, name)
+    loaded = _config(config or config_option, overrides)
+    if name in cycle.STAGE_NAMES:
+        _require_memory(loaded, [name])
+    cycle.run_alone(_plan(loaded, verbose=verbose), name)
 
 
 @app.command()
@@ -249,13 +251,15 @@ def backfill(
     verbose: VerboseOption = False,
 ) -> None:
     """Measure signals on all that is stored, where it lacks them; nothing is decided anew."""
+    from jobs import cycle
+
     settings = _config(config_option, overrides)
+    names = [name.strip() for name in signals.split(",") if name.strip()]
+    _require_memory(*cycle.backfilling(settings, names))
     with err.status("starting Spark …"):
-        from jobs import cycle
         from jobs.runtime.session import session
 
         spark = session(settings, app="sluice", is_verbose=verbose)
-    names = [name.strip() for name in signals.split(",") if name.strip()]
     with err.status("working …"):
         planned = cycle.backfill(settings, spark, names)
     _show_signal_sets(planned.scoring)
@@ -684,10 +688,11 @@ def _show_plan(config: Config) -> None:
     plans.require(planned, at)
 
 
-def _require_memory(config: Config) -> None:
+def _require_memory(config: Config, stages: Collection[str] | None = None) -> None:
+    """Refuse stages, or a whole cycle, that this place has too little memory for."""
     from jobs import plan as plans
 
-    plans.require(*plans.resolved(config))
+    plans.require(*plans.resolved(config, stages))
 
 
 def _show_memory(planned: Sequence[Any], at: Any) -> None:

@@ -408,6 +408,23 @@ def backfill(config: Config, spark: SparkSession, names: Sequence[str]) -> Plan:
     Raises:
         ConfigError: one is not known.
     """
+    asked, stages = backfilling(config, names)
+    # The recipe is the configuration's: it may ask for thresholds of models that do not run here.
+    planned = replace(plan(config, spark), config=asked, scoring=models.scoring(asked, spark))
+    run_alone(planned, *stages)
+    return planned
+
+
+def backfilling(config: Config, names: Sequence[str]) -> tuple[Config, tuple[str, ...]]:
+    """The configuration that measures some signals alone, and the stages that do.
+
+    Args:
+        config: names the models.
+        names: signals of images, of texts, or both.
+
+    Raises:
+        ConfigError: one is not known.
+    """
     known = {score_images.NAME: signals.OF_IMAGES, score_text.NAME: signals.TEXT}
     for name in names:
         if not any(name in of_side for of_side in known.values()):
@@ -424,11 +441,8 @@ def backfill(config: Config, spark: SparkSession, names: Sequence[str]) -> Plan:
             "text": chosen[score_text.NAME] or config.signals.text,
         }
     )
-    # The recipe is the configuration's: it may ask for thresholds of models that do not run here.
-    asked = config.model_copy(update={"signals": narrowed})
-    planned = replace(plan(config, spark), config=asked, scoring=models.scoring(asked, spark))
-    run_alone(planned, *(stage for side, names in chosen.items() if names for stage in _ALSO[side]))
-    return planned
+    stages = tuple(stage for side, of_side in chosen.items() if of_side for stage in _ALSO[side])
+    return config.model_copy(update={"signals": narrowed}), stages
 
 
 @contextmanager

@@ -71,11 +71,18 @@ class Planned:
         return memory.of_machine(self.task, tasks, at.heap_bytes, has_driver=at.has_driver)
 
 
-def stages(config: Config, *, provider: str, setting: Setting = _USUAL) -> tuple[Planned, ...]:
-    """Every stage that will run, in order.
+def stages(
+    config: Config,
+    names: Collection[str] | None = None,
+    *,
+    provider: str,
+    setting: Setting = _USUAL,
+) -> tuple[Planned, ...]:
+    """Stages that will run, in order.
 
     Args:
         config: names signals, models and limits.
+        names: of those that do; null: all of a cycle.
         provider: of networks that a worker opens; those in children run on the CPU.
         setting: what images are scored with.
 
@@ -101,7 +108,7 @@ def stages(config: Config, *, provider: str, setting: Setting = _USUAL) -> tuple
     opened: dict[Model, None] = {}
     warm: dict[Children, None] = {}
     found = []
-    for name in cycle.will_run(config):
+    for name in cycle.will_run(config) if names is None else names:
         own = own_of.get(name, ())
         children = _children(name, config, own, setting.decoders)
         warm |= dict.fromkeys(children)
@@ -185,8 +192,14 @@ def _input_values(role: str, card: Card, batch_size: int) -> int:
     return by_task.get(card.task, 0)  # of sound and small frames it is next to nothing
 
 
-def resolved(config: Config) -> tuple[tuple[Planned, ...], Place]:
+def resolved(
+    config: Config, names: Collection[str] | None = None
+) -> tuple[tuple[Planned, ...], Place]:
     """What will run, and where, as far as the driver knows.
+
+    Args:
+        config: says so.
+        names: of the stages that will; null: all of a cycle.
 
     Raises:
         ModelProblem: a model is missing or not what its card says.
@@ -201,7 +214,7 @@ def resolved(config: Config) -> tuple[tuple[Planned, ...], Place]:
         provider = CUDA if at.has_gpu and asked.device != "cpu" else CPU
     networks = models.networks(config.signals.image, shelf)
     found = profiles.find(config, networks, sizes(config)["spark.master"])
-    return stages(config, provider=provider, setting=found.setting or _USUAL), at
+    return stages(config, names, provider=provider, setting=found.setting or _USUAL), at
 
 
 def refusal(planned: Sequence[Planned], at: Place) -> str | None:

@@ -111,7 +111,16 @@ def test_a_plan_says_where_what_runs_in_how_much_memory(
     assert not (config.parent / "w").exists()
 
 
-@pytest.mark.parametrize("command", [["plan"], ["run", "--dry-run"], ["run"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plan"],
+        ["run", "--dry-run"],
+        ["run"],
+        ["stage", "score_images"],
+        ["backfill", "--signals", "nsfw", "--config"],
+    ],
+)
 def test_what_cannot_fit_is_refused_before_spark_starts(
     command: list[str], config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,17 @@ def test_every_stage_that_is_not_turned_off_is_planned() -> None:
     assert list(bare) == [name for name in cycle.STAGE_NAMES if name not in off]
 
 
+def test_a_stage_by_itself_has_no_networks_of_others() -> None:
+    config = Config.model_validate(DEMO)
+    (alone,) = plan.stages(config, ["score_text"], provider=CPU)
+    after = next(stage for stage in _usual() if stage.name == "score_text")
+
+    assert alone.models == after.models
+    assert _task(alone).networks == tuple(model.network for model in alone.models)
+    assert len(_task(alone).networks) < len(_task(after).networks)
+    assert (_task(alone).children, len(_task(after).children)) == ((), 2)
+
+
 def test_a_stage_has_its_networks_with_the_sizes_of_their_files() -> None:
     found = {
         stage.name: {model.name: model.network.file_bytes for model in stage.models}
