@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from jobs import (
+    VERSION,
     benchmarks_cli,
     captions_cli,
     clips_cli,
@@ -53,7 +54,6 @@ EPILOG: Final = (
 )
 
 app = typer.Typer(
-    help="Curate dumps of image-text pairs: score once, decide later, forget nothing.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
@@ -89,6 +89,24 @@ ConfigOption = Annotated[
         help=f"YAML file; default: ${CONFIG_VARIABLE}, ./{CONFIG_FILE}, the demo's",
     ),
 ]
+
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        out.print(f"sluice {VERSION}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def sluice(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_say_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Curate dumps of image-text pairs: score once, decide later, forget nothing."""
 
 
 def _command(function: Callable[P, None]) -> Callable[P, None]:

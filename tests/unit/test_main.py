@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
@@ -50,6 +51,13 @@ def test_every_command_explains_itself(command: list[str]) -> None:
 
     assert answered.exit_code == 0
     assert "Usage" in answered.output
+
+
+def test_the_version_is_the_projects() -> None:
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    answered = runner.invoke(app, ["--version"])
+
+    assert (answered.exit_code, answered.output) == (0, f"sluice {project['version']}\n")
 
 
 def test_help_answers_without_loading_spark() -> None:
