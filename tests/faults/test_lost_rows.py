@@ -17,8 +17,8 @@ from jobs.runtime.tables import create_all
 def without_one(real: Callable[..., DataFrame], key: str) -> Callable[..., DataFrame]:
     """The same function, that loses all rows of one key."""
 
-    def losing(*args: Any) -> DataFrame:
-        frame = real(*args)
+    def losing(*args: Any, **named: Any) -> DataFrame:
+        frame = real(*args, **named)
         (lost,) = frame.select(F.min(key)).head(1)[0]
         return frame.where(F.col(key) != lost)
 
