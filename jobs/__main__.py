@@ -532,11 +532,15 @@ def recipe_diff(
 @_command
 def recipe_calibrate(
     signal: Annotated[str, typer.Argument(help="numeric, of pairs")] = "clip_score",
-    keep: Annotated[float, typer.Option(help="share of each language that stays")] = 0.1,
-    levels: Annotated[int, typer.Option(help="of alignment, of as many rows each")] = 8,
+    keep: Annotated[
+        float | None, typer.Option(help="share of each language that stays [0.1]")
+    ] = None,
+    levels: Annotated[
+        int | None, typer.Option(help="of alignment, of as many rows each [8]")
+    ] = None,
     least_rows: Annotated[
-        int, typer.Option(help="of a language that has a bound of its own", min=1)
-    ] = 1000,
+        int | None, typer.Option(help="of a language that has a bound of its own [1000]", min=1)
+    ] = None,
     config_option: ConfigOption = None,
     overrides: SetOption = None,
     verbose: VerboseOption = False,
@@ -549,6 +553,9 @@ def recipe_calibrate(
     from jobs import calibrate, curate
     from jobs.runtime import strict_yaml
 
+    keep = calibrate.KEEP if keep is None else keep
+    levels = calibrate.LEVELS if levels is None else levels
+    least_rows = calibrate.LEAST_ROWS if least_rows is None else least_rows
     numbers = planned.pairs.vocabulary.numbers
     if signal not in numbers:
         raise ConfigError(strict_yaml.unknown("signal", signal, numbers))

@@ -31,6 +31,7 @@ _EXTENSIONS: Final = {
     **dict.fromkeys((".bmp", ".dib"), "image/bmp"),
     **dict.fromkeys((".tif", ".tiff"), "image/tiff"),
 }
+SUFFIXES: Final = frozenset(_EXTENSIONS)  # of files that it decodes, small letters
 _SIGNATURES: Final = (  # magic bytes, then what the last bytes of a whole file hold
     (b"\xff\xd8\xff", b"\xff\xd9"),  # JPEG, EOI marker: ITU-T T.81 annex B
     (b"\x89PNG\r\n\x1a\n", b"IEND"),  # PNG: ISO/IEC 15948 §5

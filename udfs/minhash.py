@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.integrate import quad
 
+from udfs import splitmix64
 from udfs.compiled import compiled
 from udfs.identity import fingerprint
 from udfs.normal_text import offsets_of
@@ -121,7 +122,7 @@ def _rminhash(sets: ShingleSets, num_perm: int, seed: int) -> np.ndarray:
     from rensa import RMinHash  # only this family needs it
 
     # It takes bits of a hash as they are, the upper ones too: ours have 32.
-    hashes = _splitmix64(sets.values.astype(np.uint64))
+    hashes = splitmix64.mixed(sets.values.astype(np.uint64) + np.uint64(splitmix64.STEP))
     offsets = sets.offsets.astype(np.uint64)
     made = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, num_perm, seed)
     return np.array(made.to_rows(), np.uint32).reshape(-1, num_perm)
@@ -131,14 +132,6 @@ _FAMILIES: Final[Mapping[str, Callable[[ShingleSets, int, int], np.ndarray]]] = 
     AFFINE32: _affine32,
     RMINHASH: _rminhash,
 }
-
-
-def _splitmix64(values: np.ndarray) -> np.ndarray:
-    """Steele et al. 2014, its finisher after one step."""
-    mixed = values + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 @functools.cache

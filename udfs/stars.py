@@ -4,6 +4,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from udfs import splitmix64
 from udfs.numbered import numbered
 
 
@@ -40,13 +41,7 @@ def stars(
 
 
 def _shuffled(node: np.ndarray, shuffle: int) -> np.ndarray:
-    """Another int64 for every int64, which looks random.
-
-    Source: splitmix64 (Steele, Lea and Flood 2014, figure 16), the seed's step included.
-    """
-    step = np.uint64((shuffle + 1) * 0x9E3779B97F4A7C15 % 2**64)
-    bits = node.astype(np.int64).view(np.uint64) + step
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = (bits ^ (bits >> np.uint64(31))).view(np.int64)
-    return mixed
+    """Another int64 for every int64, which looks random."""
+    step = np.uint64((shuffle + 1) * splitmix64.STEP % 2**64)
+    states = node.astype(np.int64).view(np.uint64) + step
+    return splitmix64.mixed(states).view(np.int64)

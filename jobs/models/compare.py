@@ -14,7 +14,7 @@ from jobs.models.described import File
 from jobs.runtime.errors import ModelProblem
 from udfs.clip import ClipImage, ClipText
 from udfs.embedding import cosine, unpack
-from udfs.image_codec import Decoded, ImageRefused, decode
+from udfs.image_codec import SUFFIXES, Decoded, ImageRefused, decode
 from udfs.nsfw import Nsfw
 
 # chosen: one decision in a hundred. Measured on demo-clip, 256 scenes at its threshold: fp16 turns
@@ -28,7 +28,6 @@ _PROBES: Final = 1000  # chosen: a share of flips to a tenth of a percent, in mi
 _MAX_FILES: Final = 10_000  # chosen: minutes of work on two cores
 _MAX_PIXELS: Final = 100_000_000  # jobs/runtime/config.py, ingest.max_pixels
 _AT_ONCE: Final = 32
-_SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 class Examples(NamedTuple):
@@ -95,7 +94,7 @@ def in_folder(folder: Path) -> Examples:
     Raises:
         ModelProblem: there is none that can be read.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     pictures, texts = [], []
     for path in paths[:_MAX_FILES]:
         try:
@@ -107,7 +106,7 @@ def in_folder(folder: Path) -> Examples:
         texts.append(text)
     if not pictures:
         raise ModelProblem(
-            f"{folder} got no picture that can be read; allowed {', '.join(sorted(_SUFFIXES))}; "
+            f"{folder} got no picture that can be read; allowed {', '.join(sorted(SUFFIXES))}; "
             "give another folder, or none for rendered scenes"
         )
     return Examples(pictures, texts)

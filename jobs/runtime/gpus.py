@@ -7,8 +7,8 @@ from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResour
 
 from jobs.runtime.config import Models, is_local
 from jobs.runtime.errors import ConfigError
+from jobs.runtime.place import EXECUTOR_GPUS
 
-EXECUTOR: Final = "spark.executor.resource.gpu.amount"
 TASK: Final = "spark.task.resource.gpu.amount"
 CORES: Final = "spark.executor.cores"
 # Masters under which a stage can ask for more than others: ResourceProfileManager of Spark 4.1.
@@ -34,19 +34,19 @@ def share(models: Models, context: SparkContext) -> ResourceProfile | None:
     if models.device == "cpu" or is_local(master):
         return None
     conf = context.getConf()
-    held = int(conf.get(EXECUTOR, "0"))
+    held = int(conf.get(EXECUTOR_GPUS, "0"))
     if held == 0:
         if models.device == "cuda":
             raise ConfigError(
-                f"models.device got cuda under master {master} without {EXECUTOR}; allowed where"
-                " Spark gives GPUs to executors: set it, or set models.device to auto or cpu"
+                f"models.device got cuda under master {master} without {EXECUTOR_GPUS}; allowed"
+                " where Spark gives GPUs to executors: set it, or models.device to auto or cpu"
             )
         return None
     if conf.get(TASK) is not None:
         return None
     if not master.startswith(_BY_STAGE):
         raise ConfigError(
-            f"{EXECUTOR} got {held} without {TASK} under master {master}; allowed"
+            f"{EXECUTOR_GPUS} got {held} without {TASK} under master {master}; allowed"
             " under standalone, YARN and Kubernetes, where single stages can have GPUs: set"
             f" {TASK}, and tasks of all stages share them"
         )

@@ -14,6 +14,8 @@ _HOLDS_EXECUTORS: Final = re.compile(r"yarn|k8s://")
 _SIZE: Final = re.compile(r"([0-9]+)([kmgtp]?)b?", re.IGNORECASE)
 _UNITS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
+EXECUTOR_GPUS: Final = "spark.executor.resource.gpu.amount"
+
 _N = TypeVar("_N", int, float)
 
 
@@ -99,7 +101,7 @@ def _executor(settings: Mapping[str, str], master: str) -> Place:
         room_bytes=heap + _overhead(settings, master, heap) + python if is_held else None,
         # PythonRunner shares it among the cores, and each process is held to its part.
         worker_bytes=python // cores if cores and python else None,
-        has_gpu=_number(settings, "spark.executor.resource.gpu.amount", 0) > 0,
+        has_gpu=_number(settings, EXECUTOR_GPUS, 0) > 0,
         remedy=(
             "set spark.executor.memoryOverhead or spark.executor.pyspark.memory higher,"
             " spark.executor.cores lower"

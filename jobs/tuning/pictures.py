@@ -8,13 +8,13 @@ import numpy as np
 
 from jobs.demo import scenes
 from jobs.runtime.errors import ConfigError
+from udfs.image_codec import SUFFIXES
 
 COUNT: Final = 200  # chosen: drawn in 6 s; each decoder meets all of them within a few turns
 _SIZE_PX: Final = (512, 384)  # chosen: what img2dataset leaves of a photograph at border 384
 _QUALITY: Final = 88  # chosen: common on the web
 _MOST: Final = 2_000  # chosen: each process holds them
 _MOST_BYTES: Final = 128 << 20  # chosen: likewise
-_SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
 
 
 def rendered(count: int = COUNT) -> list[bytes]:
@@ -40,7 +40,7 @@ def in_folder(folder: Path) -> list[bytes]:
     held = 0
     try:
         for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+            if path.suffix.lower() not in SUFFIXES or not path.is_file():
                 continue
             if len(contents) == _MOST or held + path.stat().st_size > _MOST_BYTES:
                 break
@@ -51,6 +51,6 @@ def in_folder(folder: Path) -> list[bytes]:
     if not contents:
         raise ConfigError(
             f"--images got {folder}, which holds no image of at most {_MOST_BYTES >> 20} MiB; "
-            f"allowed a folder with {', '.join(sorted(_SUFFIXES))}; leave it out for drawn ones"
+            f"allowed a folder with {', '.join(sorted(SUFFIXES))}; leave it out for drawn ones"
         )
     return contents

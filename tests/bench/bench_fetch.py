@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,7 +40,7 @@ from jobs.runtime.session import session
 from jobs.runtime.tables import Warehouse, create_all
 from schemas import samples
 from tests import nginx
-from tests.bench import jpegs
+from tests.bench import jpegs, surroundings
 from tests.bench.memory_over_time import MemoryOverTime
 from tests.bench.process_kinds import cpu_s
 
@@ -255,13 +254,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="pairs of turns")
     parser.add_argument("--hanging", action="store_true", help="every tenth URL never answers")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for chatty in ("py4j", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-    facts = {
-        "cores": os.cpu_count(),
-        "load_before": [round(load, 1) for load in os.getloadavg()],
-        "date": datetime.now(UTC).date().isoformat(),
+    surroundings.log()
+    facts = surroundings.machine() | {
         "urls": args.images,
         "hanging": args.images // HANGING_SHARE if args.hanging else 0,
         "repeats": args.repeats,

@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -35,7 +34,7 @@ import numpy as np
 import onnxruntime as ort
 
 from tests import gpu_device, vision_tower
-from tests.bench import gpu_workers, jpegs
+from tests.bench import gpu_workers, jpegs, surroundings
 from tests.bench.gpu_workers import Job
 from tests.gpu_device import Utilisation
 from tests.vision_tower import Tower
@@ -188,13 +187,8 @@ def _network(cache: Path, name: str, tower: Tower) -> Path:
 
 def machine(device: str) -> dict[str, Any]:
     """What the figures hold for."""
-    return {
-        "device": gpu_device.described() if device == "cuda" else "cpu",
-        "onnxruntime": ort.__version__,
-        "cores": os.cpu_count(),
-        "load_before": [round(load, 1) for load in os.getloadavg()],
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+    described = gpu_device.described() if device == "cuda" else "cpu"
+    return surroundings.machine() | {"device": described, "onnxruntime": ort.__version__}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -29,7 +29,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,7 +41,7 @@ from jobs.runtime.config import Config
 from jobs.runtime.session import session
 from jobs.runtime.tables import Warehouse, create_all
 from schemas import samples
-from tests.bench import process_kinds, tars
+from tests.bench import process_kinds, surroundings, tars
 from tests.bench.memory_over_time import MemoryOverTime
 from tests.bench.tars import Tar
 
@@ -167,9 +166,7 @@ def compare(
 
     Binds this process to the cores, so it must be one of its own.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for chatty in ("py4j", "mlflow", "sluice"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    surroundings.log("sluice")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     with tempfile.TemporaryDirectory(dir=CACHE.resolve()) as name:
         folder = Path(name)
@@ -255,10 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     drawn = CACHE / "photographs"
     at = tars.write(CACHE / f"tars/{count}-of-{each}", drawn, [each] * count)
     warm = [tars.write(CACHE / f"tars/warm-{n}", drawn, [WARM_ITEMS // n] * n) for n in cores]
-    facts = {
-        "cores": os.cpu_count(),
-        "load_before": [round(load, 1) for load in os.getloadavg()],
-        "date": datetime.now(UTC).date().isoformat(),
+    facts = surroundings.machine() | {
         "tars": count,
         "items": sum(tar.items for tar in at),
         "mb": round(sum(tar.size_bytes for tar in at) / 1e6, 1),

@@ -16,14 +16,12 @@ import argparse
 import contextlib
 import json
 import logging
-import os
 import random
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 from statistics import mean
@@ -41,7 +39,7 @@ from jobs.runtime.session import session
 from jobs.runtime.tables import Warehouse, create_all
 from schemas import batches, fetches, quarantine, rejects, samples
 from tests import hostile_web, nginx
-from tests.bench import jpegs
+from tests.bench import jpegs, surroundings
 from tests.bench.bench_fetch import CACHE, HANGING_ADDRESS, SIZE_PX, hanging, write_list
 from tests.bench.memory_over_time import Held, MemoryOverTime
 from tests.bench.process_kinds import DRIVER_JVM, PYTHON_WORKERS, cpu_s
@@ -232,13 +230,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.hosts <= REFUSING + 1:
         parser.error(f"--hosts got {args.hosts}; allowed more than {REFUSING + 1}")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for chatty in ("py4j", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-    facts = {
-        "cores": os.cpu_count(),
-        "load_before": [round(load, 1) for load in os.getloadavg()],
-        "date": datetime.now(UTC).date().isoformat(),
+    surroundings.log()
+    facts = surroundings.machine() | {
         "urls": args.urls,
         "hosts": args.hosts,
     }

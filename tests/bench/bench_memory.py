@@ -16,13 +16,11 @@ holds code, threads and buffers. The workers of Python have no limit unless
 import argparse
 import json
 import logging
-import os
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +28,7 @@ import psutil
 import yaml
 
 from tests import standalone_cluster
-from tests.bench import tars
+from tests.bench import surroundings, tars
 from tests.bench.memory_over_time import Held, MemoryOverTime
 from tests.bench.tars import Tar
 from tests.standalone_cluster import Cluster
@@ -151,10 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = Path(name)
         counts = [*large, *[tars.items_in(1e6 * args.tar_mb)] * others]
         at = tars.write(folder / "tars", CACHE / "photographs", counts)
-        facts = {
-            "cores": os.cpu_count(),
-            "load_before": [round(load, 1) for load in os.getloadavg()],
-            "date": datetime.now(UTC).date().isoformat(),
+        facts = surroundings.machine() | {
             "tars": len(at),
             "largest_tar_mb": round(max(tar.size_bytes for tar in at) / 1e6, 1),
             "mb": round(sum(tar.size_bytes for tar in at) / 1e6, 1),

@@ -17,7 +17,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import statistics
 import tempfile
 import threading
@@ -25,7 +24,6 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -48,6 +46,7 @@ from jobs.runtime.session import session
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse, conform, create_all
 from schemas import image_signals, media
+from tests.bench import surroundings
 from udfs.clip import Clip, ClipImage, Preprocessing, Tokenizer
 from udfs.clip_tokenizer import clip_bpe
 from udfs.examine import FACTS
@@ -349,15 +348,6 @@ def summary(pairs: Sequence[tuple[Turn, Turn]]) -> dict[str, Any]:
     return medians | {"ratio": {name: round(value, 3) for name, value in ratio.items()}}
 
 
-def machine() -> dict[str, Any]:
-    """What the figures hold for."""
-    return {
-        "cores": os.cpu_count(),
-        "load_before": [round(load, 1) for load in os.getloadavg()],
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line; ``--help`` lists the settings."""
     parser = argparse.ArgumentParser(
@@ -372,10 +362,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         help=f"also {DISTINCT:,} images with every default signal",
     )
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for chatty in ("py4j", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-    facts = machine() | {"images": args.images, "repeats": args.repeats}
+    surroundings.log()
+    facts = surroundings.machine() | {"images": args.images, "repeats": args.repeats}
     figures = compare(args.images, args.repeats, all_signals=args.all_signals)
     print(json.dumps(facts | figures, indent=2))
 

@@ -28,12 +28,12 @@ from jobs.runtime.config import Config, Dump
 from jobs.runtime.session import session
 from jobs.runtime.tables import Warehouse, conform, create_all
 from schemas import image_signals, media
+from tests.bench import surroundings
 from tests.bench.bench_score_images import (
     CACHE,
     DISTINCT,
     Tree,
     draw_images,
-    machine,
     one_network,
     spark_turn,
     store_images,
@@ -119,10 +119,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200_000, help=f"a multiple of {DISTINCT:,}")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="of the network")
     args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for chatty in ("py4j", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-    print(json.dumps(machine() | measured(args.images, args.batch_size), indent=2))
+    surroundings.log()
+    print(json.dumps(surroundings.machine() | measured(args.images, args.batch_size), indent=2))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ from pyspark import SparkContext
 from jobs.runtime import gpus
 from jobs.runtime.config import Models
 from jobs.runtime.errors import ConfigError
+from jobs.runtime.place import EXECUTOR_GPUS
 from tests import plain_signals
 from udfs.clip import ClipImage
 from udfs.phash import PHash
 
-GPUS = {gpus.EXECUTOR: "1"}
+GPUS = {EXECUTOR_GPUS: "1"}
 
 
 def context(master: str, **conf: str) -> SparkContext:
@@ -36,7 +37,7 @@ def test_tasks_of_single_stages_share_what_executors_have(master, tasks) -> None
     [("1", 1, "8", 8), ("1", 2, "8", 4), ("2", 2, "8", 2), ("1", 3, "8", 2), ("1", 4, "2", 1)],
 )
 def test_they_share_its_cores_too(held, tasks, cores, expected) -> None:
-    conf = {gpus.EXECUTOR: held, gpus.CORES: cores}
+    conf = {EXECUTOR_GPUS: held, gpus.CORES: cores}
     share = gpus.share(Models(tasks_per_gpu=tasks), context("yarn", **conf))
     assert share.taskResources["cpus"].amount == expected
     share = gpus.share(
@@ -52,7 +53,7 @@ def test_they_share_its_cores_too(held, tasks, cores, expected) -> None:
         ("auto", "local[2]", {}),
         ("cuda", "local[*]", {}),  # the machine's own
         ("auto", "yarn", {}),
-        ("auto", "yarn", {gpus.EXECUTOR: "0"}),
+        ("auto", "yarn", {EXECUTOR_GPUS: "0"}),
         ("cuda", "yarn", GPUS | {gpus.TASK: "0.5"}),  # of all stages
         ("auto", "other://h", GPUS | {gpus.TASK: "1"}),
     ],
@@ -65,7 +66,7 @@ def test_elsewhere_nothing_is_asked(device, master, conf) -> None:
     ("device", "master", "conf", "message"),
     [
         ("cuda", "spark://h:7077", {}, "cuda under master spark://h:7077 without spark.executor"),
-        ("cuda", "yarn", {gpus.EXECUTOR: "0"}, "allowed where Spark gives GPUs to executors"),
+        ("cuda", "yarn", {EXECUTOR_GPUS: "0"}, "allowed where Spark gives GPUs to executors"),
         ("auto", "other://h", GPUS, "allowed under standalone, YARN and Kubernetes"),
     ],
 )
