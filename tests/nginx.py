@@ -4,7 +4,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    server {{ listen 127.0.0.1:{port}; root {root}; }}
+    server {{ {listen} root {root}; }}
 }}
 """
 
@@ -42,7 +42,7 @@ class Nginx:
     """A running server.
 
     Attributes:
-        port: on 127.0.0.1.
+        port: on each of its addresses.
         pid: of its only process.
     """
 
@@ -51,7 +51,7 @@ class Nginx:
 
     @property
     def url(self) -> str:
-        """Of the served folder, without a slash at the end."""
+        """Of the served folder on 127.0.0.1, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
 
@@ -61,12 +61,13 @@ def program() -> str | None:
 
 
 @contextmanager
-def serving(root: Path, folder: Path) -> Iterator[Nginx]:
+def serving(root: Path, folder: Path, more: Sequence[str] = ()) -> Iterator[Nginx]:
     """A folder on the web for as long as the context lasts.
 
     Args:
         root: what is served.
         folder: where nginx keeps its own; made if it is not there.
+        more: addresses of this machine to listen on, beside 127.0.0.1.
 
     Raises:
         RuntimeError: nginx does not start; with what it says.
@@ -75,7 +76,8 @@ def serving(root: Path, folder: Path) -> Iterator[Nginx]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = folder / "nginx.conf"
-    config.write_text(_CONFIG.format(folder=folder, port=port, root=root))
+    listen = " ".join(f"listen {address}:{port};" for address in ("127.0.0.1", *more))
+    config.write_text(_CONFIG.format(folder=folder, listen=listen, root=root))
     with (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
             [program() or "nginx", "-e", "stderr", "-c", str(config)],

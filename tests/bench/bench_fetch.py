@@ -3,13 +3,13 @@
     make bench-fetch
     .venv/bin/python tests/bench/bench_fetch.py --images 2000 --repeats 1 --hanging
 
-Both sides fetch JPEGs of 25 to 50 kB from nginx on this machine, hash them with SHA-256, keep
-their bytes and write Parquet, in turns in the same run; both ask two cores for it. img2dataset
+Both sides fetch JPEGs of 25 to 50 kB from ten hosts, nginx on this machine, hash them with SHA-256,
+keep their bytes and write Parquet, in turns in the same run; both ask two cores for it. img2dataset
 runs as its users run it, so its turns hold the start of its interpreter, which a turn over one URL
 measures; Spark's session is warm, and reading the list of URLs (`ingest`) is timed by itself. CPU
 time is that of all processes of a side; nginx counts for neither. `ratio` is img2dataset over
-ours, the median of the pairs of turns: above 1, ours is the cheaper one. With `--hanging` every
-tenth URL is on a host that accepts connections and never answers.
+ours, the median of the pairs of turns: above 1, ours is the cheaper one. With `--hanging` one of
+the hosts accepts connections and never answers.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,8 +51,8 @@ SIZE_PX: Final = (384, 288)  # chosen: the size that img2dataset is asked for, s
 PROCESSES: Final = 2
 # img2dataset's 64 threads: connections that one process has open at a time.
 CONNECTIONS: Final = 64
-HANGING_SHARE: Final = 10  # one URL in so many
-HANGING_ADDRESS: Final = "127.0.0.2"  # a host of its own, as on the web
+HANGING_ADDRESS: Final = "127.0.0.2"
+HOSTS: Final = tuple(f"127.0.0.{number}" for number in range(11, 21))  # URLs take turns
 WARM_IMAGES: Final = 500  # chosen: starts Spark's workers and has the JVM compile
 
 
@@ -96,17 +97,17 @@ class Web:
 
 @contextlib.contextmanager
 def web(images: int, folder: Path, *, with_hanging: bool) -> Iterator[Web]:
-    """The images on a server of this machine; every tenth URL hangs if asked for."""
+    """The images on hosts of this machine; all of the first hang if asked for."""
     root = (CACHE / "jpegs").resolve()
     paths = jpegs.draw(root, images, width_px=SIZE_PX[0], height_px=SIZE_PX[1])
-    with nginx.serving(root, folder) as server, hanging() as port:
-        found = [f"{server.url}/{path.relative_to(root)}" for path in paths]
+    with nginx.serving(root, folder, HOSTS) as server, hanging() as port:
+        sites = [f"{host}:{server.port}" for host in HOSTS]
         if with_hanging:
-            silent = f"http://{HANGING_ADDRESS}:{port}/"
-            for number in range(0, images, HANGING_SHARE):
-                found[number] = f"{silent}{number}.jpg"
-        answering = sum(url.startswith(server.url) for url in found)
-        yield Web((server.port, port), server.pid, tuple(found), answering)
+            sites[0] = f"{HANGING_ADDRESS}:{port}"
+        names = [path.relative_to(root) for path in paths]
+        urls = [f"http://{site}/{name}" for site, name in zip(cycle(sites), names, strict=False)]
+        answering = len(urls) - (len(urls[:: len(sites)]) if with_hanging else 0)
+        yield Web((server.port, port), server.pid, tuple(urls), answering)
 
 
 @contextlib.contextmanager
@@ -252,12 +253,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--images", type=int, default=20_000, help="distinct ones")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of turns")
-    parser.add_argument("--hanging", action="store_true", help="every tenth URL never answers")
+    parser.add_argument("--hanging", action="store_true", help="one host never answers")
     args = parser.parse_args(argv)
     surroundings.log()
     facts = surroundings.machine() | {
         "urls": args.images,
-        "hanging": args.images // HANGING_SHARE if args.hanging else 0,
+        "hosts": len(HOSTS),
+        "hanging": int(args.hanging),
         "repeats": args.repeats,
         "start_included": {"sluice": False, "img2dataset": True},
     }
