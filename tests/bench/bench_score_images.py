@@ -8,7 +8,8 @@ same run. The bare side is a loop in two processes with no engine around it: the
 side is the stage's own batch, from the Delta table of images to the committed Delta table of
 signals. `ratio` is the median over the pairs of turns; 1 would mean that Spark costs nothing.
 `backfill_of_half` is what a signal set costs of which half the rows are there, as a share of what
-all of it costs: near a half.
+all of it costs: near a half. `all_signals` is a pass with every default signal against one with the
+two that are dearest alone; `full_size` the pairs of turns with a ViT-B/32 of random weights.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from multiprocessing import get_context
@@ -46,6 +47,7 @@ from jobs.runtime.session import session
 from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse, conform, create_all
 from schemas import image_signals, media
+from tests import vision_tower
 from tests.bench import surroundings
 from udfs.clip import Clip, ClipImage, Preprocessing, Tokenizer
 from udfs.clip_tokenizer import clip_bpe
@@ -62,6 +64,7 @@ DIMENSION: Final = 512  # of the embedding, as ViT-B/32 has it
 PROCESSES: Final = 2  # of the bare loop
 BARE_BATCH: Final = 64  # chosen: images the bare loop stacks for one run of the network
 PREPROCESSING: Final = Preprocessing(resize="squash", interpolation="bilinear")
+FULL_SIZE_IMAGES: Final = 1_000  # chosen: half a minute on two cores
 LIMIT_MEMORY_MB: Final = 2_500  # what driver, JVM and workers may take in all
 
 
@@ -143,7 +146,8 @@ def bare_loop(network: Path, paths: Sequence[Path]) -> float:
             for path in paths[start : start + BARE_BATCH]
         ]
         pixels = np.stack(crops).astype(np.float32).transpose(0, 3, 1, 2) / 255
-        opened.run(None, {"image": np.ascontiguousarray((pixels - mean) / std)})
+        pixels = np.ascontiguousarray((pixels - mean) / std)
+        opened.run(None, {opened.get_inputs()[0].name: pixels})
     return time.process_time() - started
 
 
@@ -257,6 +261,8 @@ def spark_turn(warehouse: Warehouse, side: Side, tree: Tree, images: int) -> Tur
     """The stage's batch over the first images that have no row of the set."""
     rounds = [f"bench-{first}" for first in range(0, images, DISTINCT)]
     keys = warehouse.read(media.TABLE).where(F.col("batch").isin(rounds))
+    if images % DISTINCT:
+        keys = keys.orderBy("media_sha256").limit(images)
     batch = Batch(
         warehouse=warehouse,
         stage=score_images.NAME,
@@ -293,6 +299,29 @@ def backfill(
     }
 
 
+def every_signal(
+    warehouse: Warehouse, default: Side, tree: Tree, images: int, repeats: int
+) -> dict[str, Any]:
+    """A pass with all signals of a side, against one with the two that are dearest alone."""
+
+    def turn(names: Iterable[str]) -> Turn:
+        side = dataclasses.replace(default, signals={n: default.signals[n] for n in names})
+        return spark_turn(warehouse, unseen(side), tree, images)
+
+    turn(default.signals)  # loads every network, and has the JVM compile
+    alone = {name: turn([name]) for name in default.signals if name not in default.derived}
+    dearest = sorted(alone, key=lambda name: alone[name].cpu_s)[-2:]
+    pairs = [(turn(default.signals), turn(dearest)) for _ in range(repeats)]
+    every = pairs[-1][0]
+    return every.figures() | {
+        "images": every.images,
+        "alone_cpu_ms": {n: t.figures()["cpu_ms_per_image"] for n, t in alone.items()},
+        "dearest": dearest,
+        "of_dearest_wall": round(statistics.median(a.wall_s / two.wall_s for a, two in pairs), 3),
+        "of_dearest_cpu": round(statistics.median(a.cpu_s / two.cpu_s for a, two in pairs), 3),
+    }
+
+
 @contextlib.contextmanager
 def bare_pool() -> Iterator[ProcessPoolExecutor]:
     """The bare loop's processes, each started and idle."""
@@ -301,7 +330,19 @@ def bare_pool() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-def compare(images: int, repeats: int, *, all_signals: bool) -> dict[str, Any]:
+def in_turns(
+    bare: Callable[[], Turn], ours: Callable[[], Turn], repeats: int
+) -> list[tuple[Turn, Turn]]:
+    """Pairs of turns; a first one warms both sides, the JVM's compiler above all."""
+    pairs = []
+    for number in range(repeats + 1):
+        pair = bare(), ours()
+        logging.info("turn %d of %d: %s", number, repeats, [turn.figures() for turn in pair])
+        pairs.append(pair)
+    return pairs[1:]
+
+
+def compare(images: int, repeats: int, *, all_signals: bool, full_size: bool) -> dict[str, Any]:
     """Run both sides in turns after a pass of each that does not count."""
     drawn = draw_images(CACHE / "images")
     network = CACHE / "network.onnx"
@@ -315,21 +356,28 @@ def compare(images: int, repeats: int, *, all_signals: bool) -> dict[str, Any]:
         create_all(warehouse, "default")
         store_images(warehouse, CACHE / "images", images)
         small = one_network(network)
-        pairs = []
-        for number in range(repeats + 1):
-            ours = spark_turn(warehouse, unseen(small), tree, images)
-            pair = bare_turn(pool, network, paths), ours
-            logging.info("turn %d of %d: %s", number, repeats, [turn.figures() for turn in pair])
-            pairs.append(pair)
-        result = summary(pairs[1:])  # the first warms both sides, the JVM's compiler above all
+
+        def pairs(path: Path, side: Side, count: int) -> dict[str, Any]:
+            turns = in_turns(
+                lambda: bare_turn(pool, path, paths[:count]),
+                lambda: spark_turn(warehouse, unseen(side), tree, count),
+                repeats,
+            )
+            return summary(turns)
+
+        result = pairs(network, small, images)
+        result["backfill_of_half"] = backfill(warehouse, small, tree, images, repeats)
         if all_signals:
             default = models.scoring(config, spark).images
             few = min(images, DISTINCT)
-            turns = [spark_turn(warehouse, unseen(default), tree, few) for _ in "ab"]
-            result["spark_all_signals"] = turns[-1].figures() | {"images": turns[-1].images}
-        result["backfill_of_half"] = backfill(warehouse, small, tree, images, repeats)
-        spark.stop()
+            result["all_signals"] = every_signal(warehouse, default, tree, few, repeats)
         memory = {"peak_memory_mb": tree.peak_memory_mb, "limit_memory_mb": LIMIT_MEMORY_MB}
+        if full_size:  # a network of 350 MB, which counts for no limit
+            tower = CACHE / "vit-b-32.onnx"
+            if not tower.is_file():
+                vision_tower.write(vision_tower.VIT_B_32, tower, np.float32)
+            result["full_size"] = pairs(tower, one_network(tower), FULL_SIZE_IMAGES)
+        spark.stop()
         return result | memory
 
 
@@ -361,10 +409,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=True,
         help=f"also {DISTINCT:,} images with every default signal",
     )
+    parser.add_argument(
+        "--full-size",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help=f"also {FULL_SIZE_IMAGES:,} images with a ViT-B/32",
+    )
     args = parser.parse_args(argv)
     surroundings.log()
     facts = surroundings.machine() | {"images": args.images, "repeats": args.repeats}
-    figures = compare(args.images, args.repeats, all_signals=args.all_signals)
+    figures = compare(
+        args.images, args.repeats, all_signals=args.all_signals, full_size=args.full_size
+    )
     print(json.dumps(facts | figures, indent=2))
 
 
