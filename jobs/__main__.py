@@ -545,12 +545,13 @@ def recipe_calibrate(
     overrides: SetOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Show from which value on each language keeps a share, as overrides of the recipe."""
+    """Show from which value on each language keeps a share, and levels, as a recipe takes them."""
     planned = _plan(_config(config_option, overrides), verbose=verbose)
     _require_tables(planned)
     import yaml
 
     from jobs import calibrate, curate
+    from jobs.levels import ALIGNMENTS
     from jobs.runtime import strict_yaml
 
     keep = calibrate.KEEP if keep is None else keep
@@ -564,14 +565,28 @@ def recipe_calibrate(
     groups = calibrate.bounds(candidates, signal, keep, least_rows)
     shown = [[g.language or "others", g.rows, f">= {g.least:.6g}"] for g in groups]
     out.print(_table(["language", "rows", f"{signal} of the best {keep:.4g}"], shown))
-    rises = ", ".join(f"{edge:.6g}" for edge in calibrate.edges(candidates, signal, levels))
+    languages = [group.language for group in groups if group.language is not None]
+    edges = calibrate.edges(candidates, signal, levels, languages)
+    rises = ", ".join(f"{edge:.6g}" for edge in edges[None])
     out.print(f"{levels} levels of as many rows each begin at: the least, {rises}")
-    rules = [r.name for r in planned.recipe.rules if r.signal == signal and r.min is not None]
-    for rule in rules:
-        asked = {"recipe": {"overrides": calibrate.overrides(rule, groups)}}
-        out.print(yaml.safe_dump(asked, sort_keys=False).rstrip(), markup=False)
-    if not rules:
+    asked: dict[str, dict[str, object]] = {}
+    for rule in planned.recipe.rules:
+        if rule.signal == signal and rule.min is not None:
+            asked.setdefault("overrides", {}).update(calibrate.overrides(rule.name, groups))
+    if not asked:
         out.print(f"no rule of the recipe {planned.recipe.name} has a min of {signal}")
+    merged = calibrate.merged(edges)
+    if signal in ALIGNMENTS and not merged:
+        asked["levels"] = calibrate.levels(signal, edges)
+    elif signal in ALIGNMENTS:
+        out.print(
+            f"--levels got {levels}, of which some begin at one value ({', '.join(merged)}):"
+            " too few rows, or too many alike; ask for fewer, or raise --least-rows"
+        )
+    if asked:
+        # Leaves in one line each; not wrapped, so that it can be pasted.
+        text = yaml.safe_dump({"recipe": asked}, sort_keys=False, default_flow_style=None)
+        out.print(text.rstrip(), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -707,6 +722,8 @@ def _show_plan(config: Config) -> None:
                 [[r.name, r.reason, r.signal, r.threshold, r.missing] for r in found.rules],
             )
         )
+        if found.levels is not None:
+            out.print(f"levels begin at: {found.levels.asked}")
     planned, at = plans.resolved(config)
     _show_memory(planned, at)
     out.print("nothing was done: this is a plan")

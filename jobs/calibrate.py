@@ -4,7 +4,8 @@ A cosine means something for one CLIP only, and for the languages that it was ta
 or two languages, the same share is a fairer cut than the same number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from pyspark.sql import DataFrame
@@ -72,16 +73,21 @@ def bounds(
     return tuple(Group(*row) for row in found)
 
 
-def edges(candidates: DataFrame, signal: str, levels: int = LEVELS) -> tuple[float, ...]:
+def edges(
+    candidates: DataFrame, signal: str, levels: int = LEVELS, languages: Sequence[str] = ()
+) -> dict[str | None, tuple[float, ...]]:
     """Where levels of about as many rows each begin.
 
     Args:
         candidates: as for `bounds`.
         signal: numeric.
         levels: how many.
+        languages: that have edges of their own.
 
     Returns:
-        rising, one fewer than there are levels: a row is of the level as many as it reaches.
+        of all rows, whatever their language, under null, and of each language; rising, one fewer
+        than there are levels: a row is of the level as many as it reaches. Equal ones where many
+        rows have the same value.
 
     Raises:
         ConfigError: fewer than two levels.
@@ -89,12 +95,41 @@ def edges(candidates: DataFrame, signal: str, levels: int = LEVELS) -> tuple[flo
     if levels < 2:
         raise ConfigError(f"--levels got {levels}; allowed 2 or more")
     shares = [level / levels for level in range(1, levels)]
-    (row,) = (
+    every = F.lit(None).cast("string")
+    of_its_own = F.when(F.col(LANGUAGE).isin(*languages), F.array(every, F.col(LANGUAGE)))
+    found = (
         _measured(candidates, signal)
+        .select(F.explode(F.coalesce(of_its_own, F.array(every))).alias("of"), signal)
+        .groupBy("of")
         .agg(F.percentile_approx(signal, shares, _RANKS).alias("edges"))
         .collect()
     )
-    return tuple(row.edges or ())
+    by_language = {row.of: tuple(row.edges) for row in found}
+    return {language: by_language.get(language, ()) for language in (None, *languages)}
+
+
+def merged(found: Mapping[str | None, Sequence[float]]) -> tuple[str, ...]:
+    """Languages, or ``all``, of which levels that a recipe may name cannot be told apart.
+
+    >>> merged({None: [0.2, 0.3], "fr": [0.2, 0.2]})
+    ('fr',)
+    """
+    return tuple(
+        language or "all"
+        for language, edges in found.items()
+        if not edges or any(higher <= lower for lower, higher in pairwise(edges))
+    )
+
+
+def levels(signal: str, found: Mapping[str | None, Sequence[float]]) -> dict[str, object]:
+    """What makes gold say the level, as a recipe says it.
+
+    >>> levels("clip_score", {None: (0.2, 0.3), "fr": (0.1, 0.2)})
+    {'signal': 'clip_score', 'edges': [0.2, 0.3], 'of_language': {'fr': [0.1, 0.2]}}
+    """
+    of_language = {language: list(edges) for language, edges in found.items() if language}
+    asked: dict[str, object] = {"signal": signal, "edges": list(found[None])}
+    return asked | ({"of_language": of_language} if of_language else {})
 
 
 def overrides(rule: str, groups: Sequence[Group]) -> dict[str, object]:

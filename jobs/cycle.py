@@ -132,7 +132,11 @@ def _resolved(
     key: str, ref: RecipeRef, judged: type[Judged], config: Config, scoring: Scoring
 ) -> Recipe:
     resolved = recipe.load(
-        ref.name, overrides=ref.overrides, thresholds=scoring.thresholds, key=key
+        ref.name,
+        overrides=ref.overrides,
+        thresholds=scoring.thresholds,
+        levels=ref.levels,
+        key=key,
     )
     if resolved.of != judged.of:
         raise ConfigError(

@@ -8,6 +8,7 @@ from typing import ClassVar
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.levels import Levels
 from jobs.runtime.models import Scoring
 from jobs.runtime.quality import Verdict
 from jobs.runtime.tables import Warehouse
@@ -65,12 +66,15 @@ class Judged(ABC):
         """
 
     @abstractmethod
-    def published(self, warehouse: Warehouse, kept: DataFrame) -> DataFrame:
+    def published(
+        self, warehouse: Warehouse, kept: DataFrame, levels: Levels | None = None
+    ) -> DataFrame:
         """Rows of gold, without the columns that say when and by which run.
 
         Args:
             warehouse: has the tables.
             kept: `sample_id`, `recipe_version`.
+            levels: of that recipe.
         """
 
     def with_verdicts(self, found: DataFrame, verdicts: DataFrame) -> DataFrame:

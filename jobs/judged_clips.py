@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from jobs import pair_clips, vocabulary
 from jobs.judged import Judged, Narrow
+from jobs.levels import Levels
 from jobs.runtime import quality
 from jobs.runtime.tables import Warehouse
 from schemas import clip_pairs, clips, gold_clips, samples
@@ -53,8 +54,11 @@ class Clips(Judged):
         )
         return self.shaped(rows.join(clip, ["clip_id", "clip_signal_set"], "left"))
 
-    def published(self, warehouse: Warehouse, kept: DataFrame) -> DataFrame:
+    def published(
+        self, warehouse: Warehouse, kept: DataFrame, levels: Levels | None = None
+    ) -> DataFrame:
         """Clips with the samples of their videos and the main signals."""
+        del levels  # recipes of clips name none
         paired = warehouse.read(clip_pairs.TABLE).where(F.col("signal_set") == self.signal_set)
         item = warehouse.read(samples.TABLE).select(
             F.col("sample_id").alias("video_sample_id"),

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from jobs import decontaminate, vocabulary
 from jobs.judged import Judged, Narrow
+from jobs.levels import Levels, level
 from jobs.runtime import quality
 from jobs.runtime.tables import Warehouse
 from schemas import gold, image_signals, pairs, samples, text_signals
@@ -65,8 +66,10 @@ class Pairs(Judged):
             hits = narrow(counting, "sample_id")
         return decontaminate.with_contaminated(self.shaped(found), hits)
 
-    def published(self, warehouse: Warehouse, kept: DataFrame) -> DataFrame:
-        """Pairs with their samples and the main signals."""
+    def published(
+        self, warehouse: Warehouse, kept: DataFrame, levels: Levels | None = None
+    ) -> DataFrame:
+        """Pairs with their samples, the main signals and the level that they reach."""
         paired = warehouse.read(pairs.TABLE).where(F.col("signal_set") == self.signal_set)
         pair = paired.select(
             "sample_id",
@@ -105,4 +108,5 @@ class Pairs(Judged):
             .join(image, ["media_sha256", "image_signal_set"])
             .join(text, ["text_sha256", "text_signal_set"])
         )
+        joined = joined.withColumn("align_level", level(levels))
         return joined.select(*(n for n in gold.SCHEMA.names if n not in gold.VOLATILE))

@@ -41,6 +41,7 @@ def run(
     label = f"{recipe.name}-{recipe.version}-{judged.signal_set}"
     with streams.exclusive(f"{warehouse.root}/_checkpoints/{name}/{recipe.name}"):
         warehouse.create(table)
+        warehouse.widen(table)
         published = _published(warehouse, name, recipe.name)
         decided = warehouse.version(decisions.TABLE)
         last = published[-1] if published else None
@@ -98,7 +99,9 @@ def _publish(batch: Batch, config: Config, recipe: Recipe, judged: Judged, docs:
     ).join(kept.frame.select("sample_id"), "sample_id", "left_semi")
     joining = held(
         judged.published(
-            batch.warehouse, kept.frame.join(staying.select("sample_id"), "sample_id", "left_anti")
+            batch.warehouse,
+            kept.frame.join(staying.select("sample_id"), "sample_id", "left_anti"),
+            recipe.levels,
         )
     )
     left = current.count() - staying.count()

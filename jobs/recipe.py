@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from jobs.levels import Levels
 from jobs.runtime import strict_yaml
 from jobs.runtime.config import Dedup
 from jobs.runtime.errors import ConfigError
@@ -30,6 +31,8 @@ from jobs.vocabulary import (
     PAIRS,
     SHARE,
     VOCABULARIES,
+    Language,
+    Number,
     Of,
     Vocabulary,
 )
@@ -44,9 +47,7 @@ _CLIPS: Final = gold_clips.PREFIX.removeprefix("gold.")
 _DRAWN: Final = tuple(of.PREFIX.removeprefix("gold.") for of in (coreset, semdedup))
 CARD: Final = "card"  # in place of a number: the threshold on the card of the signal's model
 
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,}$")]  # as lid.176 names them, and nolang
 Bound = Literal["min", "above", "max", "below"]
 
 
@@ -168,11 +169,12 @@ class Recipe:
     Attributes:
         name: names the gold table too.
         version: 12 hex digits of sha256 over the resolved rules, over what they judge if that is
-            not pairs, and over the registry if there is one; sources do not count.
+            not pairs, and over the registry and the levels if there are any; sources do not count.
         rules: every rule, with overrides and card thresholds filled in.
         registry: digest of the registry of benchmarks by which `contaminated` counts; null:
             nothing is registered, or no rule asks.
         of: what it judges.
+        levels: of alignment, that gold says of what is kept; they reject nothing.
     """
 
     name: str
@@ -180,6 +182,7 @@ class Recipe:
     rules: tuple[Rule, ...]
     registry: str | None = None
     of: Of = "pairs"
+    levels: Levels | None = None
 
 
 class _Written(BaseModel):
@@ -189,6 +192,7 @@ class _Written(BaseModel):
 
     name: Name
     of: Of = "pairs"
+    levels: Levels | None = None
     rules: dict[str, dict[str, JsonValue]] = Field(min_length=1)
 
 
@@ -208,6 +212,7 @@ def load(
     *,
     overrides: Mapping[str, Mapping[str, JsonValue]],
     thresholds: Mapping[str, float],
+    levels: Mapping[str, JsonValue] | None = None,
     key: str = "recipe",
 ) -> Recipe:
     """Read a recipe, fill in overrides and thresholds, and check every rule.
@@ -216,14 +221,19 @@ def load(
         name_or_path: a bundled recipe's name, or the path of a YAML file.
         overrides: rule -> field -> value to put in place of the file's.
         thresholds: signal -> threshold on its model's card, for bounds that say ``card``.
+        levels: to put in place of the file's; null: the file's, if it has any.
         key: of the configuration that names it, for messages.
 
     Raises:
         ConfigError: one line per problem, each with what is allowed.
     """
     tree = strict_yaml.parse(_content(name_or_path, key), origin=f"recipe {name_or_path}")
+    if levels is not None and isinstance(tree, dict):
+        tree = {**tree, "levels": dict(levels)}
     written = strict_yaml.validated(_Written, tree)
     _require_own_table(written)
+    if written.levels is not None and written.of != "pairs":
+        raise ConfigError(f"levels got those of {written.of}; allowed for pairs: leave them out")
     for name in overrides:
         if name not in written.rules:
             raise ConfigError(strict_yaml.unknown(f"{key}.overrides", name, written.rules))
@@ -234,8 +244,8 @@ def load(
         for name, fields in filled.items()
     }
     rules = tuple(strict_yaml.validated(_RESOLVED[written.of], {"rules": resolved}).rules.values())
-    version = _version(rules, of=written.of)
-    return Recipe(name=written.name, version=version, rules=rules, of=written.of)
+    version = _version(rules, of=written.of, levels=written.levels)
+    return Recipe(written.name, version, rules, of=written.of, levels=written.levels)
 
 
 def required_signals(recipe: Recipe) -> tuple[str, ...]:
@@ -262,7 +272,7 @@ def against(recipe: Recipe, registry: str | None) -> Recipe:
     """
     if not asks_for_benchmarks(recipe):
         return recipe
-    version = _version(recipe.rules, of=recipe.of, registry=registry)
+    version = _version(recipe.rules, of=recipe.of, levels=recipe.levels, registry=registry)
     return replace(recipe, version=version, registry=registry)
 
 
@@ -355,10 +365,14 @@ def _resolved(
     return {**fields, "name": name} | {bound: thresholds[str(signal)] for bound in asks_card}
 
 
-def _version(rules: tuple[Rule, ...], *, of: Of, registry: str | None = None) -> str:
+def _version(
+    rules: tuple[Rule, ...], *, of: Of, levels: Levels | None, registry: str | None = None
+) -> str:
     asked = [rule.model_dump(mode="json", exclude={"source"}, exclude_none=True) for rule in rules]
     if of != "pairs":
         asked.append({"of": of})
+    if levels is not None:
+        asked.append({"levels": levels.model_dump(mode="json", exclude_none=True)})
     if registry is not None:
         asked.append({"registry": registry})
     canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))

@@ -3,11 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
+
+from pydantic import Field
 
 from schemas.duplicate_kinds import CLIP_KINDS, SAMPLE_KINDS
 
 Of = Literal["pairs", "clips"]  # what a recipe judges
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,}$")]  # as lid.176 names them, and nolang
 
 
 class Scale(NamedTuple):

@@ -33,6 +33,12 @@ SCHEMA: Final = StructType(
         field("phash", LongType(), "64-bit perceptual hash", nullable=True),
         field("sharpness", FloatType(), "variance of the Laplacian", nullable=True),
         field("clip_score", FloatType(), "cosine of image and text, in [-1, 1]", nullable=True),
+        field(
+            "align_level",
+            IntegerType(),
+            "how many edges of the recipe's levels its score reaches; null: no levels, or no score",
+            nullable=True,
+        ),
         field("nsfw_score", FloatType(), "NSFW probability, in [0, 1]", nullable=True),
         field("signal_set", StringType(), "signal set of the pair"),
         field("recipe_version", StringType(), "version of the recipe that keeps it"),

@@ -155,10 +155,11 @@ class Signals(Section):
 
 
 class RecipeRef(Section):
-    """A recipe, bundled or a YAML file, and the fields of its rules to replace."""
+    """A recipe, bundled or a YAML file, the fields of its rules to replace, and its levels."""
 
     name: NameOrPath = "default"  # jobs/recipes/default.yaml
     overrides: dict[str, dict[str, JsonValue]] = {}
+    levels: dict[str, JsonValue] | None = None  # null: the recipe's own
 
 
 class Quality(Section):

@@ -128,7 +128,10 @@ def record(
 
 def _told(recipe: Recipe) -> dict[str, Any]:
     rules = [rule.model_dump(mode="json", exclude_none=True) for rule in recipe.rules]
-    return {"name": recipe.name, "rules": rules}
+    told: dict[str, Any] = {"name": recipe.name, "rules": rules}
+    if recipe.levels is not None:
+        told["levels"] = recipe.levels.model_dump(mode="json", exclude_none=True)
+    return told
 
 
 def tracking_uri(config: Config) -> str:

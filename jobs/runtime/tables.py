@@ -627,6 +627,17 @@ class Warehouse:
             builder = builder.property(f"delta.constraints.{name}", condition)
         builder.execute()
 
+    def widen(self, table: str) -> None:
+        """Add what a table of an earlier version lacks of its contract and may be null; it is."""
+        there = set(self._snapshot(table).schema().fieldNames())
+        lacking = [f for f in contract(table).SCHEMA if f.nullable and f.name not in there]
+        if lacking:
+            added = ", ".join(
+                f"{f.name} {f.dataType.simpleString()} COMMENT '{_quoted(f.metadata['comment'])}'"
+                for f in lacking
+            )
+            self.spark.sql(f"ALTER TABLE delta.`{self.path(table)}` ADD COLUMNS ({added})")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableFile:

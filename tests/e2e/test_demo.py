@@ -333,7 +333,8 @@ def test_the_same_shards_under_another_name_run_no_model(
 def test_a_threshold_moves_exactly_the_rows_that_the_diff_names_and_runs_no_model(
     copy: Copy,
 ) -> None:
-    stricter = copy("recipe.overrides.alignment.min=0.55")
+    levels = "{signal: clip_score, edges: [0.5, 0.6, 0.7]}"
+    stricter = copy("recipe.overrides.alignment.min=0.55", f"recipe.levels={levels}")
     warehouse = stricter.plan.warehouse
     before = cycle.plan(
         stricter.plan.config.model_copy(
@@ -353,7 +354,10 @@ def test_a_threshold_moves_exactly_the_rows_that_the_diff_names_and_runs_no_mode
 
     cycle.run_alone(stricter.plan, *cycle.STAGE_NAMES)
 
-    now = {row.sample_id for row in warehouse.read("gold.default").collect()}
+    gold = warehouse.read("gold.default").collect()
+    now = {row.sample_id for row in gold}
+    assert {row.align_level for row in gold} <= {1, 2, 3}
+    assert all(row.align_level == 1 + sum(row.clip_score >= e for e in (0.6, 0.7)) for row in gold)
     assert named
     assert was - now == named
     assert now <= was

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from jobs import calibrate, recipe
+from jobs.levels import Levels, level
 from jobs.runtime.errors import ConfigError, NotFound
 from schemas import decisions
 
@@ -199,12 +200,19 @@ def test_each_language_keeps_its_share(spark):
     for group in groups[:2]:
         kept = sum(score >= group.least for score in drawn[group.language])
         assert 0 <= kept - 0.1 * group.rows <= 1
-    edges = calibrate.edges(table, "score", levels=8)
-    levels = [sum(score >= edge for edge in edges) for _, score in rows[:-2]]
-    counted = np.bincount(levels)
-    assert list(edges) == sorted(edges)
-    assert len(counted) == 8
-    assert counted.max() - counted.min() <= 2
+    found = calibrate.edges(table, "score", levels=8, languages=["en", "fr"])
+    assert found.keys() == {None, "en", "fr"}
+    for language, edges in found.items():
+        scores = drawn[language] if language else [score for _, score in rows[:-2]]
+        counted = np.bincount([sum(score >= edge for edge in edges) for score in scores])
+        assert list(edges) == sorted(edges)
+        assert len(counted) == 8
+        assert counted.max() - counted.min() <= 2
+    assert calibrate.merged(found) == ()
+    # Printed, pasted and read again, they are the same to the bit.
+    asked = yaml.safe_load(yaml.safe_dump(calibrate.levels("clip_score", found)))
+    named = Levels(**asked)
+    assert {None: named.edges, **named.of_language} == found
 
     with pytest.raises(ConfigError, match="--keep got 0; allowed above 0 to 1"):
         calibrate.bounds(table, "score", keep=0)
@@ -220,6 +228,26 @@ def test_what_is_calibrated_is_what_a_recipe_asks():
     found = recipe.load("default", overrides=asked, thresholds={"clip_score": 0.21})
     (rule,) = (rule for rule in found.rules if rule.name == "alignment")
     assert rule.threshold == ">= 0.28; en >= 0.28; fr >= 0.25"
+
+
+def test_a_level_is_how_many_edges_the_score_of_its_language_reaches(spark):
+    # A float32's own value as an edge is reached by it; a rounded one might not be.
+    stored = float(np.float32(0.3))
+    levels = Levels(
+        signal="clip_score", edges=(0.25, stored), of_language={"fr": (0.1, 0.2), "sw": (-1, 0.5)}
+    )
+    told = [
+        *((("en", score), at) for score, at in [(0.24, 0), (0.25, 1), (0.29, 1), (0.3, 2)]),
+        *((("fr", score), at) for score, at in [(0.09, 0), (0.15, 1), (0.25, 2)]),
+        *((("sw", score), at) for score, at in [(-1.0, 1), (0.6, 2)]),
+        *(((None, 0.26), 1), ((None, None), None), (("en", None), None), (("fr", math.nan), None)),
+    ]
+    rows = spark.createDataFrame([row for row, _ in told], "language string, clip_score float")
+
+    found = rows.coalesce(1).select(level(levels).alias("level"), level(None).alias("none"))
+
+    assert found.dtypes == [("level", "int"), ("none", "int")]
+    assert [(row.level, row.none) for row in found.collect()] == [(at, None) for _, at in told]
 
 
 def test_a_missing_value_passes_only_where_the_recipe_says_so(spark, written):

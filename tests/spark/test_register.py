@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 from pyspark.sql import SparkSession
 
+from jobs.runtime.errors import ConfigError
 from jobs.runtime.tables import Warehouse
 from tests.told_rows import append
 
@@ -30,3 +32,25 @@ def test_only_what_a_statement_names_is_looked_at(spark: SparkSession, tmp_path:
     second.register()
     assert (known("ops"), known("gold"), known("bronze")) == ({"retries"}, set(), set())
     assert first.read("gold.default").count() == 1
+
+
+def test_a_table_of_an_earlier_version_gets_what_may_be_null(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    table = "gold.default"
+    newer, older = (Warehouse(spark, str(tmp_path / name)) for name in ("newer", "older"))
+    append(newer, table, {"sample_id": "a"})
+    newer.read(table).drop("align_level").write.format("delta").save(older.path(table))
+    with pytest.raises(ConfigError, match="its align_level differ"):
+        append(older, table, {"sample_id": "b"})
+
+    older.widen(table)
+    append(older, table, {"sample_id": "b", "align_level": 2})
+    version = older.version(table)
+    older.widen(table)
+
+    rows = {row.sample_id: row.align_level for row in older.read(table).collect()}
+    assert rows == {"a": None, "b": 2}
+    assert older.version(table) == version
+    comment = newer.read(table).schema["align_level"].metadata
+    assert older.read(table).schema["align_level"].metadata == comment != {}

@@ -6,12 +6,13 @@ from pyspark.sql import SparkSession
 
 from jobs import curate, publish
 from jobs.judged_pairs import Pairs
+from jobs.levels import Levels
 from jobs.recipe import Recipe, Rule
 from jobs.runtime import streams
 from jobs.runtime.config import Dedup
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Batch, Stage
-from schemas import decisions, duplicates
+from schemas import decisions, duplicates, gold
 from tests.dedup_warehouse import SIGNAL_SET, DedupWarehouse, Item
 from udfs.identity import digest
 
@@ -48,6 +49,13 @@ def kept(tables: DedupWarehouse) -> set[str]:
     return {row.sample_id for row in publish._kept(tables.warehouse, RECIPE).collect()}
 
 
+def published(tables: DedupWarehouse, judged: Pairs, levels: Levels | None) -> dict[str, Any]:
+    """Level by sample, as gold would have it."""
+    rows = judged.published(tables.warehouse, publish._kept(tables.warehouse, RECIPE), levels)
+    assert rows.columns == [name for name in gold.SCHEMA.names if name not in gold.VOLATILE]
+    return {row.sample_id: row.align_level for row in rows.collect()}
+
+
 def test_a_bridge_changes_decisions_and_what_is_to_be_published(
     spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -56,7 +64,7 @@ def test_a_bridge_changes_decisions_and_what_is_to_be_published(
     judged = Pairs(cast("Scoring", SimpleNamespace(signal_set=SIGNAL_SET)))
     first, again = curate.stage(RECIPE, judged), curate.revisions(RECIPE, judged)
     tables.arrive(
-        Item(ordinal=0, media="a", phash=NEAR),
+        Item(ordinal=0, media="a", phash=NEAR, clip_score=0.3),
         Item(ordinal=1, media="b", phash=NEAR ^ 0b111111),
         Item(ordinal=2, media="far", phash=~NEAR),
     )
@@ -72,6 +80,9 @@ def test_a_bridge_changes_decisions_and_what_is_to_be_published(
     entered = decide(tables, again, 0)
 
     assert kept(tables) == {"s00000", "s00002"}
+    levels = Levels(signal="clip_score", edges=(0.1, 0.2, 0.4))
+    assert published(tables, judged, levels) == {"s00000": 2, "s00002": None}
+    assert published(tables, judged, None) == {"s00000": None, "s00002": None}
     assert (entered.rows_in, entered.rows_kept, entered.rows_rejected) == (1, 0, 1)
     newest = tables.warehouse.current(decisions.TABLE).where("sample_id = 's00001'").collect()
     assert [(row.revision, row.first_reason) for row in newest] == [(1, "near")]

@@ -1,12 +1,17 @@
 """What a recipe's file may say, and what becomes of it."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import yaml
 
 from jobs import recipe
+from jobs.levels import Levels
 from jobs.runtime.errors import ConfigError
 
 CARDS = {"clip_score": 0.21}
+LEVELS = {"signal": "clip_score", "edges": [0.2, 0.3]}
 RULE = {"reason": "too_dark", "signal": "sharpness", "min": 10.0, "source": "a test"}
 
 
@@ -53,6 +58,70 @@ def test_bounds_of_languages_are_part_of_the_policy(load):
     assert recipe.required_signals(plain) == ("sharpness",)
     assert recipe.required_signals(other) == ("sharpness", "language")
     assert default(alignment={"of_language": None}).version == default().version
+
+
+def test_levels_are_part_of_the_policy_only_where_they_are_named():
+    plain = default()
+    levelled, others, by_language = (
+        recipe.load("default", overrides={}, thresholds=CARDS, levels=LEVELS | changes)
+        for changes in ({}, {"edges": [0.2, 0.31]}, {"of_language": {"fr": [0.1, 0.2]}})
+    )
+
+    # As before there were levels: what is decided by such a version stays.
+    assert plain.version == "6cfd33fcef4e"
+    assert len({r.version for r in (plain, levelled, others, by_language)}) == 4
+    assert [r.levels and r.levels.edges for r in (plain, levelled)] == [None, (0.2, 0.3)]
+    assert levelled.rules == plain.rules
+    assert recipe.required_signals(by_language) == recipe.required_signals(plain)
+
+
+def test_levels_of_a_file_hold_unless_the_configuration_has_others(load, tmp_path):
+    load(dark=RULE)
+    file = tmp_path / "mine.yaml"
+    file.write_text(file.read_text() + yaml.safe_dump({"levels": LEVELS}))
+
+    def edges(levels):
+        found = recipe.load(str(file), overrides={}, thresholds={}, levels=levels)
+        return found.levels.edges, recipe.against(found, "registry").version == found.version
+
+    assert edges(None) == ((0.2, 0.3), True)
+    assert edges({"signal": "clip_score", "edges": [0]}) == ((0.0,), True)
+
+
+def test_levels_stay_in_the_version_by_benchmarks(load):
+    asking = load(benchmarks={**RULE, "signal": "contaminated", "min": None, "max": 0})
+    levelled = replace(asking, levels=Levels(**LEVELS))
+
+    assert recipe.against(levelled, "1").version != recipe.against(asking, "1").version
+    assert recipe.against(levelled, "1").levels == levelled.levels
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"edges": [0.3, 0.2]}, "levels got edges 0.3, 0.2; allowed rising ones, .* calibrate"),
+        ({"edges": [0.3, 0.3]}, "got edges 0.3, 0.3; allowed rising ones"),
+        ({"edges": []}, r"levels\.edges got \[\]; allowed at least 1 item"),
+        ({"edges": [math.nan]}, r"levels\.edges\.0 got nan; allowed a finite number"),
+        ({"edges": ["0.2"]}, r"levels\.edges\.0 got '0.2'; allowed a valid number"),
+        ({"edges": [0.2, 1.5]}, "got edges 1.5 on signal clip_score; allowed -1 to 1"),
+        ({"signal": "clip_scor"}, "got clip_scor; did you mean clip_score\\?"),
+        ({"signal": "sharpness"}, "signal got sharpness; allowed clip_score"),
+        ({"edge": [0.2]}, "levels got edge; did you mean edges?"),
+        ({"of_language": {"fr": [0.2]}}, "got of_language.fr of 1 edges; allowed 2, as many"),
+        ({"of_language": {"fr": [0.2, 0.1]}}, "got of_language.fr 0.2, 0.1; allowed rising"),
+        ({"of_language": {"fr": [-2, 0.1]}}, "got of_language.fr -2 on signal clip_score"),
+        ({"of_language": {"French": [0.1, 0.2]}}, "of_language.French"),
+    ],
+)
+def test_levels_that_mean_none_are_refused(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        recipe.load("default", overrides={}, thresholds=CARDS, levels=LEVELS | changes)
+
+
+def test_levels_are_of_pairs():
+    with pytest.raises(ConfigError, match="levels got those of clips; allowed for pairs"):
+        recipe.load("clips_all", overrides={}, thresholds={}, levels=LEVELS)
 
 
 @pytest.mark.parametrize(
