@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from pyspark.sql import functions as F
 from typer.testing import CliRunner
 
@@ -331,10 +332,14 @@ def test_the_same_shards_under_another_name_run_no_model(
 
 
 def test_a_threshold_moves_exactly_the_rows_that_the_diff_names_and_runs_no_model(
-    copy: Copy,
+    copy: Copy, demo: Demo
 ) -> None:
-    levels = "{signal: clip_score, edges: [0.5, 0.6, 0.7]}"
-    stricter = copy("recipe.overrides.alignment.min=0.55", f"recipe.levels={levels}")
+    asked = ["recipe", "calibrate", "--levels", "4", "--config", str(demo.config_path)]
+    told = CliRunner().invoke(app, asked).output
+    printed = yaml.safe_load(told[told.index("\nrecipe:") :])["recipe"]
+    levels = printed["levels"]
+    assert printed["overrides"].keys() == {"alignment"}
+    stricter = copy("recipe.overrides.alignment.min=0.55", f"recipe.levels={json.dumps(levels)}")
     warehouse = stricter.plan.warehouse
     before = cycle.plan(
         stricter.plan.config.model_copy(
@@ -356,8 +361,10 @@ def test_a_threshold_moves_exactly_the_rows_that_the_diff_names_and_runs_no_mode
 
     gold = warehouse.read("gold.default").collect()
     now = {row.sample_id for row in gold}
-    assert {row.align_level for row in gold} <= {1, 2, 3}
-    assert all(row.align_level == 1 + sum(row.clip_score >= e for e in (0.6, 0.7)) for row in gold)
+    edges_of = levels.get("of_language", {})
+    for row in gold:
+        edges = edges_of.get(row.language, levels["edges"])
+        assert row.align_level == sum(row.clip_score >= edge for edge in edges)
     assert named
     assert was - now == named
     assert now <= was
