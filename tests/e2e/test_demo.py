@@ -335,7 +335,7 @@ def test_a_threshold_moves_exactly_the_rows_that_the_diff_names_and_runs_no_mode
     copy: Copy, demo: Demo
 ) -> None:
     asked = ["recipe", "calibrate", "--levels", "4", "--config", str(demo.config_path)]
-    told = CliRunner().invoke(app, asked).output
+    told = CliRunner().invoke(app, asked).stdout
     printed = yaml.safe_load(told[told.index("\nrecipe:") :])["recipe"]
     levels = printed["levels"]
     assert printed["overrides"].keys() == {"alignment"}
