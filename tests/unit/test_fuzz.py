@@ -40,7 +40,7 @@ from udfs.blocklist import Blocklist
 from udfs.image_codec import ImageRefused, decode
 from udfs.video_header import VideoRefused
 
-BUDGET_S = float(os.environ.get("SLUICE_FUZZ_S", "4"))
+BUDGET_S = float(os.environ.get("SLUICE_FUZZ_S", "20"))
 SEED = os.environ.get("SLUICE_FUZZ_SEED", "0")
 DEADLINE_S: Final = 10.0  # of the processor; chosen: inputs of 256 KiB take milliseconds
 HANG_S: Final = 120.0  # chosen: what is only slow has failed by then, on a busy machine too
