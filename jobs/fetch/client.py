@@ -52,7 +52,7 @@ async def fetch(
     settings = rules.settings
     hosts: dict[str, Host] = {}
     for request in requests:
-        hosts.setdefault(request.host, _host(rules)).waiting.append(request)
+        hosts.setdefault(request.host, _host(rules, request.host)).waiting.append(request)
     async with _session(rules) as session:
         visit = _Visit(session, rules, hosts, room)
         async with asyncio.TaskGroup() as group:
@@ -61,8 +61,10 @@ async def fetch(
                     group.create_task(visit.work(host, deliver))
 
 
-def _host(rules: Rules) -> Host:
-    return Host(rate=rules.settings.host_rate, max_failures=rules.settings.host_failures)
+def _host(rules: Rules, name: str) -> Host:
+    most = rules.settings.host_failures
+    failures = most if name in rules.silent else 0
+    return Host(rate=rules.settings.host_rate, max_failures=most, failures=failures)
 
 
 @asynccontextmanager
@@ -135,14 +137,14 @@ class _Visit:
     async def work(self, host: Host, deliver: Callable[[Answer], None]) -> None:
         """One of the connections of a host: its requests, until none waits."""
         while host.waiting:
-            deliver(await self._answer(host.waiting.popleft(), host))
+            deliver(await self._answer(host.waiting.popleft()))
 
-    async def _answer(self, request: Request, host: Host) -> Answer:
+    async def _answer(self, request: Request) -> Answer:
         answer = Answer(request=request)
         started = time.monotonic()
         retries = self._rules.settings.retries
         for attempt in range(retries + 1):
-            failed = await self._try(answer, host)
+            failed = await self._try(answer)
             if failed is None:
                 break
             answer.outcome, answer.detail = failed.outcome, failed.detail
@@ -171,9 +173,7 @@ class _Visit:
         # Jitter keeps those that failed together from coming back together.
         return self._rules.settings.backoff_s * float(2**attempt) * random.uniform(0.5, 1.0)
 
-    async def _try(self, answer: Answer, host: Host) -> Failed | None:
-        if host.is_unresponsive:
-            return Failed("host_unresponsive", "its last requests ran into their deadline")
+    async def _try(self, answer: Answer) -> Failed | None:
         try:
             await self._follow(answer)
         except Failed as failed:
@@ -188,7 +188,9 @@ class _Visit:
         visited = set()
         while True:
             visited.add(target.url)
-            host = self._hosts.setdefault(target.host, _host(self._rules))
+            host = self._hosts.setdefault(target.host, _host(self._rules, target.host))
+            if host.is_unresponsive:
+                raise Failed("host_unresponsive", "its last requests ran into their deadline")
             await self._permit(target, host)
             await host.turn()
             async with self._turns:

@@ -16,16 +16,17 @@ class Host:
     Args:
         rate: requests a second, at most.
         max_failures: deadlines in a row after which it is left alone for this batch.
+        failures: deadlines in a row so far.
     """
 
-    def __init__(self, *, rate: float, max_failures: int) -> None:
+    def __init__(self, *, rate: float, max_failures: int, failures: int = 0) -> None:
         self.waiting: deque[Request] = deque()
         self._interval_s = 1 / rate
         self._turns = asyncio.Lock()
         self._max_failures = max_failures
         self._asked_at = -math.inf
         self._rests_until = -math.inf
-        self._failures = 0
+        self._failures = failures
         self._robots: dict[str, asyncio.Task[Robots]] = {}
 
     @property

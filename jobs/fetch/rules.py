@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from jobs import VERSION
 from jobs.fetch.addresses import Allowed
 from jobs.guard import Guard
 from jobs.runtime.config import Config, Fetch
 from jobs.runtime.errors import ConfigError
 
 AGENT: Final = "Sluice"  # the token that robots.txt and X-Robots-Tag know us by
-VERSION: Final = "0.1.0"  # as pyproject.toml has it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +21,14 @@ class Rules:
         allowed: what a connection may lead to.
         guard: what is turned away by its bytes, header or a blocklist.
         max_pixels: width x height that a header may declare.
+        silent: hosts that are not asked: batches before let all of theirs run into deadlines.
     """
 
     settings: Fetch
     allowed: Allowed
     guard: Guard = field(default_factory=Guard)
     max_pixels: int
+    silent: frozenset[str] = frozenset()
 
     @property
     def user_agent(self) -> str:

@@ -5,14 +5,16 @@ gave stands in `bronze.fetches`. An item whose URL gave no media goes to `ops.re
 or the server says so, else to `ops.quarantine`, from where `sluice retry` sends it back here.
 """
 
+from dataclasses import replace
 from functools import reduce
 from typing import Final
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.fetch.operator import ANSWERED, ASKED, fetcher
 from jobs.fetch.rules import Rules, rules
+from jobs.fetch.silence import Silence, is_silent
 from jobs.guard import guard
 from jobs.runtime.config import Config
 from jobs.runtime.staging import Staging, append_media
@@ -42,10 +44,25 @@ def transform(asked: DataFrame, fetch_rules: Rules, staging: Staging, *, tasks: 
         tasks: how many fetch side by side.
     """
     return (
-        asked.select(*ASKED)
-        .repartition(tasks, "host")
+        dealt(asked.select(*ASKED), tasks)
+        .select(*ASKED)
         .mapInArrow(fetcher(fetch_rules, staging), ANSWERED)
     )
+
+
+def dealt(asked: DataFrame, tasks: int) -> DataFrame:
+    """The urls of a batch in so many partitions, about as many in each, a host's in one.
+
+    Args:
+        asked: `host`, and more; as few as a batch has, for one task puts the hosts in order.
+        tasks: how many.
+    """
+    per_host = F.count("*").over(Window.partitionBy("host"))
+    most_first = Window.orderBy(F.desc("host_urls"), "host")
+    # There and back: whoever had the first choice of two has the last one of the next two.
+    turn = (F.dense_rank().over(most_first) - 1) % (2 * tasks)
+    task = F.least(turn, 2 * tasks - 1 - turn)
+    return asked.withColumn("host_urls", per_host).repartitionById(tasks, task)
 
 
 def stage(config: Config) -> Stage:
@@ -55,9 +72,10 @@ def stage(config: Config) -> Stage:
         ConfigError: nobody to contact, or a network or blocklist that is none.
     """
     fetch_rules = rules(config, guard(config))
+    silence = Silence(config.fetch.silence_s)
 
     def process(batch: Batch) -> Outcome:
-        return _process(batch, fetch_rules)
+        return _process(batch, fetch_rules, silence)
 
     return Stage(
         name=NAME,
@@ -72,9 +90,9 @@ def stage(config: Config) -> Stage:
     )
 
 
-def _process(batch: Batch, fetch_rules: Rules) -> Outcome:
+def _process(batch: Batch, fetch_rules: Rules, silence: Silence) -> Outcome:
     listed = batch.frame.localCheckpoint()
-    answered = _answered(batch, listed, fetch_rules)
+    answered = _answered(batch, listed, fetch_rules, silence)
     told = with_outcome(listed, answered).localCheckpoint()
     met = counted(told, **{fate: F.col("fate") == fate for fate in (OK, REJECTED, FAILED)})
 
@@ -105,7 +123,7 @@ def _fetched_here(batch: Batch) -> int:
     return written.select("url_sha256").distinct().join(asked, "url_sha256", "left_semi").count()
 
 
-def _answered(batch: Batch, listed: DataFrame, fetch_rules: Rules) -> DataFrame:
+def _answered(batch: Batch, listed: DataFrame, fetch_rules: Rules, silence: Silence) -> DataFrame:
     """The last answer to every url of the batch; those without one are fetched."""
     wanted = listed.groupBy("url_sha256").agg(
         F.max("attempt").alias("attempt"),
@@ -122,25 +140,30 @@ def _answered(batch: Batch, listed: DataFrame, fetch_rules: Rules) -> DataFrame:
     )
     due = wanted.join(newest, "url_sha256", "left").where(is_due).select(*ASKED).localCheckpoint()
     if not due.isEmpty():
-        _fetch(batch, due, fetch_rules)
+        _fetch(batch, due, fetch_rules, silence)
     every = belonging(batch.warehouse.read(fetches.TABLE), wanted, "url_sha256")
     columns = [name for name in fetches.SCHEMA.names if name != "url_sha256"]
     return every.groupBy("url_sha256").agg(F.max_by(F.struct(*columns), "attempt").alias("answer"))
 
 
-def _fetch(batch: Batch, due: DataFrame, fetch_rules: Rules) -> None:
+def _fetch(batch: Batch, due: DataFrame, fetch_rules: Rules, silence: Silence) -> None:
     """Ask for every url, and write what they gave; a killed attempt's answers are used again."""
     spark = batch.warehouse.spark
     answered = f"{batch.staging()}/answers"
     # Spark leaves the mark when all of it is written; what is there need not be fetched twice.
     if batch.warehouse.read_text(f"{answered}/_SUCCESS") is None:
         tasks = spark.sparkContext.defaultParallelism
-        answers = transform(due, fetch_rules, Staging.of(batch), tasks=tasks)
+        known = replace(fetch_rules, silent=silence.hosts())
+        answers = transform(due, known, Staging.of(batch), tasks=tasks)
         answers.write.mode("overwrite").parquet(answered)
     staged = _not_taken_down(batch, spark.read.schema(ANSWERED).parquet(answered))
     append_media(batch, staged.where(F.col("outcome") == fetches.OK))
     told = staged.withColumn("origin", F.lit(_ORIGIN))
     batch.append(batch.stamped(told, at="stamped_at"), fetches.TABLE)
+    # No more hosts than a batch has urls.
+    silent = told.groupBy("host").agg(is_silent(F.col("outcome")).alias("is_silent"))
+    found = silent.where("is_silent AND host IS NOT NULL").select("host").collect()
+    silence.note(row.host for row in found)
 
 
 def _not_taken_down(batch: Batch, answered: DataFrame) -> DataFrame:

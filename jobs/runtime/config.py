@@ -473,6 +473,9 @@ class Fetch(Section):
     backoff_s: float = Field(default=1.0, gt=0)  # before the first retry, then doubled; jittered
     max_retry_after_s: float = Field(default=30.0, gt=0)  # longer waits are for a later run
     host_failures: int = Field(default=3, ge=1)  # deadlines in a row that end a host's turn; chosen
+    # Of a host that let all of a batch run into deadlines: robots.txt, too, may be believed for a
+    # while (RFC 9309 §2.4: up to a day). Chosen: a few batches, each of which would wait anew.
+    silence_s: float = Field(default=600.0, ge=0)
     directives: tuple[str, ...] = (  # X-Robots-Tag: Google's, and those made for AI
         "noai",
         "noimageai",

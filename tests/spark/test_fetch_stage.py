@@ -194,3 +194,42 @@ def test_what_failed_or_changed_is_tried_again_when_it_is_asked_for(world: World
     (standing,) = world.warehouse.standing().collect()
     assert standing.error_class == "http_gone"
     assert web.asked["127.0.0.1", "/sound"] == 1
+
+
+def test_a_host_that_was_silent_is_left_alone_by_later_batches(world: World) -> None:
+    web = world.web
+    web.page("/a", response(picture(1)))
+    web.pages["/hang1"] = web.pages["/hang2"] = hostile_web.silent
+    named = {"nameservers": [f"127.0.0.1:{web.names_port}"], "first_byte_s": 0.5}
+    world.settings["fetch"] |= named
+    world.write("1.csv", (web.url("/hang1", "hangs.test"), "one", None))
+    world.write(
+        "2.csv",
+        (web.url("/hang2", "hangs.test"), "two", None),
+        (web.url("/a", "quick.test"), "quick", None),
+    )
+
+    world.run()
+
+    classes = [("deadline_passed",), ("host_unresponsive",)]
+    assert world.rows("ops.quarantine", "error_class") == classes
+    assert world.rows("bronze.samples", "caption") == [("quick",)]
+    assert web.asked["hangs.test", "/hang2"] == 0
+    web.page("/hang2", response(picture(2)))
+    assert world.retry("host_unresponsive") == {"fetch": 1}
+    world.run()  # knows of no silence
+    assert world.rows("bronze.samples", "caption") == [("quick",), ("two",)]
+
+
+def test_hosts_are_dealt_out_evenly_and_each_to_one_task(spark: SparkSession) -> None:
+    urls = {"a": 50, "b": 30, "c": 30, "d": 10, "e": 8, "f": 2}
+    listed = spark.createDataFrame(
+        [(host,) for host, n in urls.items() for _ in range(n)], ["host"]
+    )
+    dealt = fetch.dealt(listed, 2).withColumn("task", F.spark_partition_id())
+    found = {
+        (row.task, row.host): row["count"]
+        for row in dealt.groupBy("task", "host").count().collect()
+    }
+    assert {host: count for (_, host), count in found.items()} == urls
+    assert [sum(n for (task, _), n in found.items() if task == at) for at in (0, 1)] == [68, 62]

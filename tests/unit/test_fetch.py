@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -236,6 +237,15 @@ def test_a_host_that_hangs_holds_nobody_but_itself(web: Web) -> None:
     assert [a.outcome for a in found[50:]] == ["ok"] * 20
     assert {a.outcome for a in found[:50]} == {"deadline_passed", "host_unresponsive"}
     assert time.monotonic() - started < 5
+
+
+def test_a_host_that_is_known_to_be_silent_is_not_asked(web: Web) -> None:
+    at, elsewhere = web.page("/a", response(picture(1))), web.url("/a", "hangs.test")
+    web.page("/away", response(b"", f"Location: {elsewhere}", status="302 Found"))
+    known = replace(rules(web), silent=frozenset({"hangs.test"}))
+    found = fetched(known, at, elsewhere, web.url("/away"))
+    assert [a.outcome for a in found] == ["ok", "host_unresponsive", "host_unresponsive"]
+    assert {path for host, path in web.asked if host == "hangs.test"} == set()
 
 
 def test_media_beyond_the_rules_are_rejected(web: Web) -> None:
