@@ -60,9 +60,12 @@ def dealt(asked: DataFrame, tasks: int) -> DataFrame:
     per_host = F.count("*").over(Window.partitionBy("host"))
     most_first = Window.orderBy(F.desc("host_urls"), "host")
     # There and back: whoever had the first choice of two has the last one of the next two.
-    turn = (F.dense_rank().over(most_first) - 1) % (2 * tasks)
-    task = F.least(turn, 2 * tasks - 1 - turn)
-    return asked.withColumn("host_urls", per_host).repartitionById(tasks, task)
+    turn = F.col("host_turn") % (2 * tasks)
+    return (
+        asked.withColumn("host_urls", per_host)
+        .withColumn("host_turn", F.dense_rank().over(most_first) - 1)
+        .repartitionById(tasks, F.least(turn, 2 * tasks - 1 - turn))
+    )
 
 
 def stage(config: Config) -> Stage:
