@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from jobs import ingest, retry, why
 from jobs.fetch import stage as fetch
+from jobs.fetch.silence import is_silent
 from jobs.retry import Chosen
 from jobs.runtime import dumps, streams
 from jobs.runtime.config import Config
@@ -233,3 +234,16 @@ def test_hosts_are_dealt_out_evenly_and_each_to_one_task(spark: SparkSession) ->
     }
     assert {host: count for (_, host), count in found.items()} == urls
     assert [sum(n for (task, _), n in found.items() if task == at) for at in (0, 1)] == [68, 62]
+
+
+def test_a_host_is_silent_that_let_all_run_into_deadlines(spark: SparkSession) -> None:
+    asked, not_asked = "deadline_passed", "host_unresponsive"
+    outcomes = {
+        "silent": [asked, not_asked],
+        "answered": [asked, "http_gone", asked],
+        "left alone": [not_asked, not_asked],
+    }
+    rows = [(host, outcome) for host, met in outcomes.items() for outcome in met]
+    told = spark.createDataFrame(rows, ["host", "outcome"]).groupBy("host")
+    found = told.agg(is_silent(F.col("outcome")).alias("is_silent")).where("is_silent").collect()
+    assert [row.host for row in found] == ["silent"]
