@@ -104,6 +104,8 @@ class DedupWarehouse:
                 "text_sha256": text[item],
                 "clip_score": item.clip_score,
                 "signal_set": SIGNAL_SET,
+                "image_signal_set": SIGNAL_SET,
+                "text_signal_set": SIGNAL_SET,
                 "phash": item.phash,
                 "mirrored_phash": item.mirrored_phash,
                 "crop_hash": item.crop_hash,

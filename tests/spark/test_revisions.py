@@ -12,8 +12,9 @@ from jobs.runtime import streams
 from jobs.runtime.config import Dedup
 from jobs.runtime.models import Scoring
 from jobs.runtime.streams import Batch, Stage
-from schemas import decisions, duplicates, gold
-from tests.dedup_warehouse import SIGNAL_SET, DedupWarehouse, Item
+from schemas import decisions, duplicates, gold, text_signals
+from tests.dedup_warehouse import SIGNAL_SET, DedupWarehouse, Item, sha256
+from tests.told_rows import append
 from udfs.identity import digest
 
 NEAR = 0x0F0F_3355_1234_5678
@@ -80,6 +81,8 @@ def test_a_bridge_changes_decisions_and_what_is_to_be_published(
     entered = decide(tables, again, 0)
 
     assert kept(tables) == {"s00000", "s00002"}
+    caption = {"text_sha256": sha256(""), "signal_set": SIGNAL_SET}
+    append(tables.warehouse, text_signals.TABLE, caption)
     levels = Levels(signal="clip_score", edges=(0.1, 0.2, 0.4))
     assert published(tables, judged, levels) == {"s00000": 2, "s00002": None}
     assert published(tables, judged, None) == {"s00000": None, "s00002": None}

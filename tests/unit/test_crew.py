@@ -45,8 +45,17 @@ def work(*signals, contents=None, deadline_s: float = 120.0, network_bytes: int 
 
 def children() -> set[psutil.Process]:
     """All below us, but what the standard library keeps for itself."""
-    found = psutil.Process().children(recursive=True)
-    return {process for process in found if "resource_tracker" not in str(process.cmdline())}
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        try:
+            command = process.cmdline()
+        except psutil.ZombieProcess:  # ended, and its parent has not asked yet
+            command = []
+        except psutil.NoSuchProcess:
+            continue
+        if "resource_tracker" not in str(command):
+            found.add(process)
+    return found
 
 
 def test_a_turn_counts_what_all_processes_scored(tiny_clip) -> None:
