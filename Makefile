@@ -12,7 +12,7 @@ PYTEST := $(BIN)/pytest -n 2 --no-loadscope-reorder
 count = $$(cat $(1) | grep -c '==')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-openclipart test check bench bench-fetch bench-hosts bench-ingest \
+.PHONY: help setup demo demo-openclipart test check bench bench-engines bench-fetch bench-hosts bench-ingest \
 	bench-memory bench-minhash bench-growth bench-phash bench-semantic bench-components bench-clip-hashes \
 	bench-shots bench-scoring-memory bench-gpu faults fuzz test-train test-export minilm profanity transnetv2 package lock clean
 
@@ -39,6 +39,9 @@ check: .venv/.dev ## all that CI asks: format, lint, types, imports, tests with 
 
 bench: .venv/.dev ## measure image scoring against a bare loop, as JSON
 	@$(BIN)/python tests/bench/bench_score_images.py
+
+bench-engines: .venv/.dev .cache/engines-venv/.peer ## measure image scoring against Daft and Ray Data, as JSON
+	@$(BIN)/python -m tests.bench.bench_engines
 
 bench-fetch: .venv/.dev .cache/crawl .cache/img2dataset-venv/.peer ## measure fetching against img2dataset, as JSON
 	@$(BIN)/python tests/bench/bench_fetch.py
@@ -154,7 +157,15 @@ endef
 .cache/crawl:
 	$(call unpack,nginx fontforge-doc xfig-doc,8,"tests/e2e/test_crawl.py is skipped")
 
-# A peer to measure against, never a part of what is tested or shipped: in an environment of its own.
+# Peers to measure against, never a part of what is tested or shipped: in environments of their own.
+.cache/engines-venv/.peer:
+	$(require_python)
+	@echo "installing Daft and Ray into $(@D), 730 MB, a minute"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install -q --disable-pip-version-check --no-input daft==0.7.26 "ray[data]==2.60.0" \
+		onnxruntime==1.31.1 pillow==13.0.0 numpy==2.4.6
+	@touch $@
+
 .cache/img2dataset-venv/.peer:
 	$(require_python)
 	@echo "installing img2dataset into $(@D), 780 MB, half a minute"

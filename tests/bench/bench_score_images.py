@@ -48,7 +48,7 @@ from jobs.runtime.streams import Batch
 from jobs.runtime.tables import Warehouse, conform, create_all
 from schemas import image_signals, media
 from tests import vision_tower
-from tests.bench import surroundings
+from tests.bench import peer, surroundings
 from udfs.clip import Clip, ClipImage, Preprocessing, Tokenizer
 from udfs.clip_tokenizer import clip_bpe
 from udfs.examine import FACTS
@@ -60,10 +60,9 @@ DISTINCT: Final = 2_000  # images drawn; each serves under several keys, for no 
 SIZE_PX: Final = (512, 384)  # chosen: what img2dataset leaves of a photograph at border 384
 QUALITY: Final = 88  # chosen: common on the web
 CONVOLUTIONS: Final = ((3, 16, 7, 4), (16, 32, 3, 2), (32, 64, 3, 2), (64, 128, 3, 2))
-DIMENSION: Final = 512  # of the embedding, as ViT-B/32 has it
-PROCESSES: Final = 2  # of the bare loop
-BARE_BATCH: Final = 64  # chosen: images the bare loop stacks for one run of the network
-PREPROCESSING: Final = Preprocessing(resize="squash", interpolation="bilinear")
+PREPROCESSING: Final = Preprocessing(
+    resize="squash", interpolation="bilinear", size_px=peer.SIDE_PX, mean=peer.MEAN, std=peer.STD
+)
 FULL_SIZE_IMAGES: Final = 1_000  # chosen: half a minute on two cores
 LIMIT_MEMORY_MB: Final = 2_500  # what driver, JVM and workers may take in all
 
@@ -102,7 +101,7 @@ def write_network(path: Path) -> None:
             helper.make_node("Relu", [f"conv{number}"], [f"relu{number}"]),
         ]
         flow = f"relu{number}"
-    projection = rng.normal(0, 0.1, (CONVOLUTIONS[-1][1], DIMENSION)).astype(np.float32)
+    projection = rng.normal(0, 0.1, (CONVOLUTIONS[-1][1], peer.DIMENSION)).astype(np.float32)
     weights.append(numpy_helper.from_array(projection, "projection"))
     nodes += [
         helper.make_node("GlobalAveragePool", [flow], ["pooled"]),
@@ -115,7 +114,7 @@ def write_network(path: Path) -> None:
         nodes,
         "bench",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, side, side])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", DIMENSION])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", peer.DIMENSION])],
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -124,30 +123,21 @@ def write_network(path: Path) -> None:
 
 
 @cache
-def bare_network(path: Path) -> ort.InferenceSession:
-    """The process's session, one thread."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return ort.InferenceSession(path, options)
+def bare_network(path: Path) -> Any:
+    """The process's session."""
+    return peer.opened(ort, str(path))
 
 
 def bare_loop(network: Path, paths: Sequence[Path]) -> float:
     """Embed the images, no engine; the CPU seconds that this process spent on it."""
     started = time.process_time()
-    opened = bare_network(network)
-    mean, std = (
-        np.array(values, np.float32).reshape(3, 1, 1)
-        for values in (PREPROCESSING.mean, PREPROCESSING.std)
-    )
-    size = (PREPROCESSING.size_px, PREPROCESSING.size_px)
-    for start in range(0, len(paths), BARE_BATCH):
+    size = (peer.SIDE_PX, peer.SIDE_PX)
+    for start in range(0, len(paths), peer.BATCH):
         crops = [
             np.asarray(Image.open(path).convert("RGB").resize(size, Image.Resampling.BILINEAR))
-            for path in paths[start : start + BARE_BATCH]
+            for path in paths[start : start + peer.BATCH]
         ]
-        pixels = np.stack(crops).astype(np.float32).transpose(0, 3, 1, 2) / 255
-        pixels = np.ascontiguousarray((pixels - mean) / std)
-        opened.run(None, {opened.get_inputs()[0].name: pixels})
+        peer.embed(bare_network(network), np.stack(crops))
     return time.process_time() - started
 
 
@@ -170,20 +160,21 @@ class Turn:
 def bare_turn(pool: ProcessPoolExecutor, network: Path, paths: Sequence[Path]) -> Turn:
     """One pass of the bare loop in all processes of the pool."""
     started = time.monotonic()
-    shares = [paths[n::PROCESSES] for n in range(PROCESSES)]
+    shares = [paths[n :: peer.PROCESSES] for n in range(peer.PROCESSES)]
     cpu_s = sum(pool.map(partial(bare_loop, network), shares))
     return Turn(len(paths), time.monotonic() - started, cpu_s)
 
 
 class Tree:
-    """CPU time and memory of this process, the JVM and Spark's workers.
+    """CPU time and memory of a process and all below it: the JVM and Spark's workers, say.
 
     Processes end and take their CPU time with them, so all are looked at every second. Memory
     is proportional (PSS): what forked workers share counts once.
     """
 
-    def __init__(self, others: set[int]) -> None:
+    def __init__(self, others: set[int], root: psutil.Process | None = None) -> None:
         self._others = others
+        self._root = root or psutil.Process()
         self._cpu_s: dict[int, float] = {}
         self.peak_memory_mb = 0
         self._lock = threading.Lock()
@@ -201,9 +192,10 @@ class Tree:
 
     def _look(self) -> None:
         with self._lock:
-            ours = psutil.Process()
-            memory = 0
-            for process in [ours, *ours.children(recursive=True)]:
+            found, memory = [], 0
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found = [self._root, *self._root.children(recursive=True)]
+            for process in found:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     if process.pid not in self._others:
                         spent = process.cpu_times()
@@ -241,7 +233,7 @@ def one_network(path: Path) -> Side:
     """The small network and nothing else."""
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     file = ModelFile(sha256, partial(str, path.resolve()))
-    clip = Clip(file, file, Tokenizer("clip_bpe", clip_bpe()), PREPROCESSING, DIMENSION)
+    clip = Clip(file, file, Tokenizer("clip_bpe", clip_bpe()), PREPROCESSING, peer.DIMENSION)
     return Side(
         table=image_signals.TABLE,
         key="media_sha256",
@@ -325,8 +317,8 @@ def every_signal(
 @contextlib.contextmanager
 def bare_pool() -> Iterator[ProcessPoolExecutor]:
     """The bare loop's processes, each started and idle."""
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        list(pool.map(time.sleep, [0.5] * PROCESSES))
+    with ProcessPoolExecutor(peer.PROCESSES, mp_context=get_context("spawn")) as pool:
+        list(pool.map(time.sleep, [0.5] * peer.PROCESSES))
         yield pool
 
 
@@ -416,6 +408,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         help=f"also {FULL_SIZE_IMAGES:,} images with a ViT-B/32",
     )
     args = parser.parse_args(argv)
+    if args.images % DISTINCT or args.images < 2 * DISTINCT:  # a half is scored before the rest
+        allowed = f"allowed a multiple of {DISTINCT:,} from {2 * DISTINCT:,}"
+        parser.error(f"--images got {args.images:,}; {allowed}")
     surroundings.log()
     facts = surroundings.machine() | {"images": args.images, "repeats": args.repeats}
     figures = compare(
