@@ -63,7 +63,7 @@ CONVOLUTIONS: Final = ((3, 16, 7, 4), (16, 32, 3, 2), (32, 64, 3, 2), (64, 128, 
 PREPROCESSING: Final = Preprocessing(
     resize="squash", interpolation="bilinear", size_px=peer.SIDE_PX, mean=peer.MEAN, std=peer.STD
 )
-FULL_SIZE_IMAGES: Final = 1_000  # chosen: half a minute on two cores
+FULL_SIZE_IMAGES: Final = 2_000  # chosen: two minutes on two cores drown what a batch costs
 LIMIT_MEMORY_MB: Final = 2_500  # what driver, JVM and workers may take in all
 
 
