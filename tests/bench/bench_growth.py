@@ -12,7 +12,7 @@ its own that has searched nothing yet, Java's compiler included, its start and S
 become one, a row is rewritten log8(history / batch) times, at most once a tier; what that costs is
 measured once, by the merging of eight files of each of the kind's tables.
 
-The model is a straight line, a + b x history, by least squares of the CPU time; the cluster is ten
+The model is a straight line, a + b x history, by least squares of CPU time; the cluster is ten
 machines of 32 cores. A point look-up reads a row group of 256 kB of the sorted index, opened
 before, from the page cache: look-ups of all keys of a batch cost what the scan does at
 `overtaken_at` contents.
@@ -72,7 +72,7 @@ def main() -> None:
             searches = list(_searched(folder, kind, args))
             row = _in_a_process("look", folder / _name(max(args.history)), kind, 0, args.batch)
             lines = _lines(searches, args.batch, row)
-            said = model(lines, row, KINDS[kind].look_ups, args.batch)
+            said = model(searches, row, KINDS[kind].look_ups, args.batch)
             print(json.dumps({"kind": kind, **row, "model": said}), flush=True)
             print(_table(kind, lines), flush=True)
             if args.plot:
@@ -222,32 +222,41 @@ def _lines(
 
 
 def model(
-    lines: Sequence[dict[str, Any]], row: dict[str, Any], look_ups: int | None, batch: int
+    searches: Sequence[dict[str, Any]], row: dict[str, Any], look_ups: int | None, batch: int
 ) -> dict[str, Any]:
     """A batch's cost by a straight line, far beyond what was measured.
 
+    The slope is the sum of those of the kinds of processes: what Java's compiler takes differs by
+    more from search to search than workers read of a history.
+
     Args:
-        lines: `history`, `cpu_s`, the smallest first.
+        searches: `history`, `cpu_s`, `cpu_s_by_kind`.
         row: `look_up_ms`.
         look_ups: keys of a content that would be looked up; none: no alternative to the scan.
         batch: contents.
 
-    >>> lines = [{"history": 0, "cpu_s": 40}, {"history": 10**6, "cpu_s": 41}]
-    >>> said = model(lines, {"look_up_ms": 0.5}, 14, 20_000)
+    >>> jvm, workers = (42, 38), (1, 2)
+    >>> searches = [
+    ...     {"history": h, "cpu_s": j + w, "cpu_s_by_kind": {"jvm": j, "workers": w}}
+    ...     for h, j, w in zip((0, 10**6), jvm, workers)
+    ... ]
+    >>> said = model(searches, {"look_up_ms": 0.5}, 14, 20_000)
     >>> said["b_cpu_us"], said["overtaken_at"], said["1e+10"]
-    (1.0, 140000000, {'cpu_s': 10040.0, 'cluster_s': 31.4})
+    (1.0, 140000000, {'cpu_s': 10041.0, 'cluster_s': 31.4})
     """
-    if len(lines) < 2:
+    history = np.array([search["history"] for search in searches])
+    if len(set(history.tolist())) < 2:
         return {}
-    slope, start = np.polyfit(
-        [line["history"] for line in lines], [line["cpu_s"] for line in lines], 1
-    )
-    slope, start = max(float(slope), 0.0), float(start)
+    slope = 0.0
+    for kind in searches[0]["cpu_s_by_kind"]:
+        spent = [search["cpu_s_by_kind"].get(kind, 0.0) for search in searches]
+        slope += max(0.0, float(np.polyfit(history, spent, 1)[0]))
+    start = float(np.mean([search["cpu_s"] for search in searches] - slope * history))
     said: dict[str, Any] = {"a_cpu_s": round(start, 1), "b_cpu_us": round(1e6 * slope, 3)}
-    for history in (1e9, 1e10):
-        cpu_s = start + slope * history
+    for many in (1e9, 1e10):
+        cpu_s = start + slope * many
         cluster_s = round(cpu_s / (MACHINES * CORES), 1)
-        said[f"{history:.0e}"] = {"cpu_s": round(cpu_s, 0), "cluster_s": cluster_s}
+        said[f"{many:.0e}"] = {"cpu_s": round(cpu_s, 0), "cluster_s": cluster_s}
     if look_ups and slope:
         said["overtaken_at"] = round(1e-3 * row["look_up_ms"] * look_ups * batch / slope)
     return said
